@@ -1,0 +1,15 @@
+//! The messaging service: it validates, normalises, stores and pages messages, and serves them over Thrift.
+//!
+//! A call's way: [`server`] (a connection's bytes to a Thrift call) -> [`service`] (the request into the domain's
+//! types, the answer out of them) -> [`store`] (Redis or embedded). The domain stands apart, without IO or framework:
+//! [`chat`], [`message`], [`page`].
+//!
+//! Nothing here knows HTTP, and nothing below calls back up.
+
+pub mod chat;
+pub mod message;
+pub mod options;
+pub mod page;
+pub mod server;
+pub mod service;
+pub mod store;

@@ -1,0 +1,272 @@
+//! Messages in Redis: a stream per room, an entry per message.
+//!
+//! The entry's ID is `<send_time in us>-0`, and Redis refuses an ID that is not above the room's last one: so
+//! nothing can ever appear behind a reader's cursor, whichever replica of this service wrote it. A replica proposes
+//! the time from a [`clock`] that follows Redis's own; the common case is one plain XADD on a connection that all
+//! calls share. Only a refused time takes a script, which appends just after the last message.
+
+mod clock;
+mod connection;
+
+use std::{
+    sync::{Arc, LazyLock, Weak},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use pilota::FastStr;
+use redis::{
+    Client, ConnectionInfo, RedisError, Script, Value, aio::ConnectionLike, cmd,
+};
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use self::{
+    clock::{Clock, Readings},
+    connection::Connection,
+};
+use super::{Store, StoreError};
+use crate::{
+    chat::Room,
+    message::{Draft, Message, SendTime},
+    page::{Direction, Page, PageBuilder, PageQuery},
+};
+
+/// How often Redis's clock is read. A quartz clock drifts some 50 us in this time.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A connection on which Redis's clock cannot be read in this time is given up: it may be a half-open one, on which
+/// calls would time out long after Redis is back.
+const CLOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The pauses before a message is tried again whose connection broke: a broken connection heals at once, a
+/// Redis that is restarted takes longer than a caller waits.
+const RETRY_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(30), Duration::from_millis(100)];
+
+/// Entries that are asked for at once. Bounds what a page of the largest texts makes Redis send: 8 MiB.
+const READ_CHUNK: usize = 128;
+
+static APPEND_AFTER_LAST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/append_after_last.lua")));
+static APPEND_ONCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/append_once.lua")));
+
+/// The store that several replicas share. `C` is the kind of Redis: one server now, Sentinel or Cluster as well
+/// take the same commands, each on the keys of one room.
+pub struct RedisStore<C = Connection> {
+    writes: C,
+    /// Apart from the writes, so that a large page does not hold up small sends.
+    reads: C,
+    clock: Arc<Clock>,
+}
+
+impl RedisStore {
+    /// A store on one Redis server. Connects in the background, and again whenever the connection is lost.
+    ///
+    /// # Errors
+    /// The connection information is of no use, as TLS without any root certificate.
+    pub fn connect(info: ConnectionInfo) -> Result<Self, RedisError> {
+        let client = Client::open(info)?;
+        let (writes, reads) = (Connection::open(client.clone()), Connection::open(client));
+        let clock = Arc::new(Clock::new());
+        for connection in [&writes, &reads] {
+            tokio::spawn(follow_redis_clock(Arc::downgrade(&clock), connection.clone()));
+        }
+        Ok(Self { writes, reads, clock })
+    }
+}
+
+#[async_trait]
+impl<C> Store for RedisStore<C>
+where
+    C: ConnectionLike + Clone + Send + Sync + 'static,
+{
+    async fn append(&self, room: &Room, draft: Draft) -> Result<SendTime, StoreError> {
+        let key = room_key(room);
+        let time = self.clock.propose().ok_or(StoreError::TimedOut)?;
+        match self.add(&key, time, &draft).await {
+            Ok(()) => Ok(time),
+            Err(e) if is_refused_time(&e) => self.add_after_last(&key, &draft).await,
+            Err(e) if may_have_arrived(&e) => self.add_once(&key, time, &draft, e).await,
+            Err(e) => Err(not_stored(e)),
+        }
+    }
+
+    async fn page(&self, room: &Room, query: PageQuery) -> Result<Page, StoreError> {
+        let key = room_key(room);
+        let mut page = PageBuilder::new(query);
+        let mut start = query.from.map(SendTime::as_micros);
+        while page.wanted() > 0 {
+            let count = page.wanted().min(READ_CHUNK);
+            let entries = self.read(&key, start, query.direction, count).await.map_err(not_stored)?;
+            let complete = entries.len() < count;
+            for entry in &entries {
+                let Some(message) = message_of(entry) else {
+                    warn!(?key, "skipped an entry that is no message of this service");
+                    continue;
+                };
+                start = Some(message.send_time.as_micros() + if query.direction == Direction::Forward { 1 } else { -1 });
+                if page.wanted() > 0 {
+                    page.push(message);
+                }
+            }
+            if complete || start.is_some_and(|us| us < 0) {
+                break;
+            }
+        }
+        Ok(page.finish())
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        cmd("PING").query_async::<()>(&mut self.writes.clone()).await.map_err(not_stored)
+    }
+}
+
+impl<C> RedisStore<C>
+where
+    C: ConnectionLike + Clone + Send + Sync + 'static,
+{
+    /// The common case: one command.
+    async fn add(&self, key: &str, time: SendTime, draft: &Draft) -> Result<(), RedisError> {
+        let mut add = cmd("XADD");
+        add.arg(key).arg(entry_id(time)).arg("s").arg(&*draft.sender).arg("t").arg(&*draft.text);
+        add.exec_async(&mut self.writes.clone()).await
+    }
+
+    /// Redis refused the time, so the message is surely not there.
+    async fn add_after_last(&self, key: &str, draft: &Draft) -> Result<SendTime, StoreError> {
+        let mut call = APPEND_AFTER_LAST.key(key);
+        call.arg(&*draft.sender).arg(&*draft.text);
+        let time = call.invoke_async::<i64>(&mut self.writes.clone()).await;
+        // The time that the script chose is lost with its answer, so there is nothing to look up and try again.
+        let time = time.map_err(|e| if may_have_arrived(&e) { outcome_unknown(e) } else { not_stored(e) })?;
+        SendTime::from_micros(time).ok_or(StoreError::TimedOut)
+    }
+
+    /// The connection broke after the command left: the same time is tried again through a script that first looks
+    /// whether the message stands there.
+    async fn add_once(&self, key: &str, time: SendTime, draft: &Draft, first: RedisError) -> Result<SendTime, StoreError> {
+        let mut last = first;
+        for pause in RETRY_PAUSES {
+            sleep(pause).await;
+            let mut call = APPEND_ONCE.key(key);
+            call.arg(time.as_micros()).arg(&*draft.sender).arg(&*draft.text);
+            match call.invoke_async::<i64>(&mut self.writes.clone()).await {
+                Ok(1) => return Ok(time),
+                Ok(_) => return self.add_after_last(key, draft).await,
+                Err(e) => last = e,
+            }
+        }
+        Err(outcome_unknown(last))
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        start: Option<i64>,
+        direction: Direction,
+        count: usize,
+    ) -> Result<Vec<Value>, RedisError> {
+        let (name, beginning, end) = match direction {
+            Direction::Forward => ("XRANGE", "-", "+"),
+            Direction::Reverse => ("XREVRANGE", "+", "-"),
+        };
+        let start = start.map_or_else(|| beginning.to_owned(), |us| us.to_string());
+        cmd(name).arg(key).arg(start).arg(end).arg("COUNT").arg(count).query_async(&mut self.reads.clone()).await
+    }
+}
+
+/// The room's key: its braces enclose exactly the room's name, so that all keys of a room are in one Cluster slot.
+fn room_key(room: &Room) -> String {
+    let name = room.as_str();
+    let mut key = String::with_capacity(name.len() + 9);
+    key.push_str("im:log:{");
+    for c in name.chars() {
+        match c {
+            '{' => key.push_str("%7B"),
+            '}' => key.push_str("%7D"),
+            '%' => key.push_str("%25"),
+            c => key.push(c),
+        }
+    }
+    key.push('}');
+    key
+}
+
+fn entry_id(time: SendTime) -> String {
+    format!("{}-0", time.as_micros())
+}
+
+/// `[<us>-0, [s, sender, t, text]]` as a message; `None` for what another program put there.
+fn message_of(entry: &Value) -> Option<Message> {
+    let Value::Array(entry) = entry else { return None };
+    let [Value::BulkString(id), Value::Array(fields)] = entry.as_slice() else { return None };
+    let [Value::BulkString(s), Value::BulkString(sender), Value::BulkString(t), Value::BulkString(text)] =
+        fields.as_slice()
+    else {
+        return None;
+    };
+    let us = str::from_utf8(id).ok()?.strip_suffix("-0")?.parse().ok()?;
+    (s == b"s" && t == b"t").then_some(Message {
+        send_time: SendTime::from_micros(us)?,
+        sender: FastStr::new(str::from_utf8(sender).ok()?),
+        text: FastStr::new(str::from_utf8(text).ok()?),
+    })
+}
+
+/// Reads Redis's clock again and again, as long as the store lives; a connection that does not answer is replaced.
+async fn follow_redis_clock(clock: Weak<Clock>, mut connection: Connection) {
+    let mut readings = Readings::default();
+    loop {
+        let asked = Instant::now();
+        let time = timeout(CLOCK_TIMEOUT, cmd("TIME").query_async::<(i64, i64)>(&mut connection)).await;
+        let Some(clock) = clock.upgrade() else { return };
+        let pause = match time {
+            Ok(Ok((seconds, micros))) => {
+                readings.add(&clock, asked, asked.elapsed(), seconds * 1_000_000 + micros);
+                CLOCK_INTERVAL
+            }
+            Ok(Err(_)) => CLOCK_INTERVAL / 10, // the connection is being made
+            Err(_) => {
+                connection.replace();
+                CLOCK_INTERVAL / 10
+            }
+        };
+        drop(clock);
+        sleep(pause).await;
+    }
+}
+
+fn is_refused_time(e: &RedisError) -> bool {
+    e.detail().is_some_and(|detail| detail.contains("equal or smaller"))
+}
+
+/// Whether a command that failed so may still have been carried out.
+fn may_have_arrived(e: &RedisError) -> bool {
+    e.is_io_error() && !e.is_connection_refusal() // the latter is what `Connection` says when there is none
+}
+
+fn not_stored(e: RedisError) -> StoreError {
+    match e.code() {
+        Some("OOM") => StoreError::Full(Arc::new(e)),
+        _ => StoreError::Unavailable(Arc::new(e)),
+    }
+}
+
+fn outcome_unknown(e: RedisError) -> StoreError {
+    StoreError::OutcomeUnknown(Arc::new(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::Chat;
+
+    fn key(chat: &str) -> String {
+        room_key(&Chat::parse(FastStr::new(chat)).expect("a chat").room())
+    }
+
+    #[test]
+    fn the_braces_of_a_key_enclose_exactly_the_room() {
+        assert_eq!(key("b:a"), "im:log:{a:b}");
+        assert_eq!(key("{x}:%7B"), "im:log:{%257b:%7Bx%7D}");
+    }
+}

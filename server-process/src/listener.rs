@@ -1,0 +1,142 @@
+//! A TCP listener for any protocol: it refuses a port that is taken, outlives accept errors, bounds the open
+//! connections, and on a stop waits for them.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream, lookup_host},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, warn};
+
+use crate::shutdown::GRACE;
+
+/// How many connections a server holds open; more wait in the system's backlog until one closes.
+pub const MAX_CONNECTIONS: usize = 10_000;
+
+/// The pause after an accept error such as "too many open files": the system needs a moment, not a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("{option} {addr}: cannot listen there: {cause}; give a free host:port, or port 0 for any free one")]
+pub struct BindError {
+    option: &'static str,
+    addr: String,
+    #[source]
+    cause: io::Error,
+}
+
+/// A bound port.
+#[derive(Debug)]
+pub struct Listener {
+    inner: TcpListener,
+    local_addr: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `addr` ("host:port"), which `option` named. Port 0 takes any free one.
+    ///
+    /// # Errors
+    /// The address does not resolve, is not this machine's, or another process listens there: unlike with
+    /// SO_REUSEPORT, two servers never share a port by mistake.
+    pub async fn bind(option: &'static str, addr: &str) -> Result<Self, BindError> {
+        let bind = async {
+            let addrs: Vec<_> = lookup_host(addr).await?.collect();
+            let inner = TcpListener::bind(addrs.as_slice()).await?;
+            let local_addr = inner.local_addr()?;
+            Ok(Self { inner, local_addr })
+        };
+        bind.await.map_err(|cause| BindError { option, addr: addr.to_owned(), cause })
+    }
+
+    /// The address that is listened on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Accepts until `stop`, each connection in a task of its own, then waits up to [`GRACE`] for the open ones.
+    ///
+    /// `connection` learns of the stop by the token that it captures; a panic in it ends that connection alone.
+    pub async fn serve<F, Fut>(self, stop: CancellationToken, connection: F)
+    where
+        F: Fn(TcpStream, SocketAddr) -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let open = TaskTracker::new();
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        while let Some((stream, peer, slot)) = self.next(&slots, &stop).await {
+            let served = connection(stream, peer);
+            open.spawn(async move {
+                served.await;
+                drop(slot);
+            });
+        }
+        drop(self.inner); // new connections are refused from here on
+        open.close();
+        if timeout(GRACE, open.wait()).await.is_err() {
+            warn!(connections = open.len(), "still busy after {GRACE:?}: closed");
+        }
+    }
+
+    async fn next(
+        &self,
+        slots: &Arc<Semaphore>,
+        stop: &CancellationToken,
+    ) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+        loop {
+            let accept = async {
+                let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+                let (stream, peer) = self.inner.accept().await?;
+                stream.set_nodelay(true)?; // replies are small and waited for
+                Ok::<_, io::Error>((stream, peer, slot))
+            };
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                accepted = accept => match accepted {
+                    Ok(connection) => return Some(connection),
+                    Err(e) => {
+                        error!(error = %e, "a connection could not be accepted");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_an_error_that_names_the_option_and_the_address() {
+        let first = Listener::bind("--rpc-addr", "127.0.0.1:0").await.expect("a free port");
+        let addr = first.local_addr().to_string();
+        let e = Listener::bind("--rpc-addr", &addr).await.expect_err("taken").to_string();
+        assert!(e.contains("--rpc-addr") && e.contains(&addr), "{e}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_one_connection_leaves_the_others_served() {
+        let listener = Listener::bind("--rpc-addr", "127.0.0.1:0").await.expect("a free port");
+        let (addr, stop) = (listener.local_addr(), CancellationToken::new());
+        let serving = tokio::spawn(listener.serve(stop.clone(), |mut stream, _| async move {
+            let byte = stream.read_u8().await.expect("a byte");
+            assert_ne!(byte, b'!', "this connection is to panic");
+            stream.write_u8(byte).await.expect("written");
+        }));
+        let mut bad = TcpStream::connect(addr).await.expect("connected");
+        bad.write_u8(b'!').await.expect("written");
+        assert!(bad.read_u8().await.is_err());
+        let mut good = TcpStream::connect(addr).await.expect("connected");
+        good.write_u8(b'a').await.expect("written");
+        assert_eq!(good.read_u8().await.expect("echoed"), b'a');
+        stop.cancel();
+        serving.await.expect("ended");
+    }
+}
