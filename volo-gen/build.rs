@@ -5,10 +5,7 @@ use std::{env, path::PathBuf};
 use pilota_build::{IdlService, Output};
 
 fn main() {
-    volo_build::Builder::thrift()
-        .add_service("../idl/idl_rpc.thrift")
-        .write()
-        .expect("idl/idl_rpc.thrift");
+    volo_build::Builder::thrift().add_service("../idl/idl_rpc.thrift").write().expect("idl/idl_rpc.thrift");
 
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     pilota_build::Builder::pb()

@@ -8,11 +8,11 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogOptions {
     /// What is logged: a level, or a filter as "info,rpc_server=debug"
-    #[arg(long = "log", env = "IM_LOG", value_name = "FILTER", default_value = "info", global = true, value_parser = filter)]
+    #[arg(long = "log", env = "IM_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub log: String,
 
     /// How a line looks; by default `text` on a terminal, else `json`
-    #[arg(long, env = "IM_LOG_FORMAT", value_name = "FORMAT", global = true)]
+    #[arg(long, env = "IM_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 }
 

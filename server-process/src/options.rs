@@ -15,7 +15,7 @@ const CONFIG: &str = "config";
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConfigFile {
     /// TOML file with any of these options
-    #[arg(long, env = "IM_CONFIG", value_name = "FILE", global = true)]
+    #[arg(long, env = "IM_CONFIG", value_name = "FILE")]
     config: Option<std::path::PathBuf>,
 }
 
@@ -53,8 +53,7 @@ fn with_file_keys_in_help(command: Command) -> Command {
 fn config_path(command: Command, args: &[OsString]) -> Option<OsString> {
     fn find(matches: &ArgMatches) -> Option<OsString> {
         let here = matches.try_get_raw(CONFIG).ok().flatten();
-        here.and_then(|mut v| v.next().map(OsString::from))
-            .or_else(|| matches.subcommand().and_then(|(_, m)| find(m)))
+        here.and_then(|mut v| v.next().map(OsString::from)).or_else(|| matches.subcommand().and_then(|(_, m)| find(m)))
     }
     let matches = command.ignore_errors(true).try_get_matches_from(args).ok()?;
     find(&matches)
@@ -90,7 +89,7 @@ fn knows(command: &Command, id: &str) -> bool {
 
 fn with_default(command: Command, id: &str, value: &str) -> Command {
     let command = if command.get_arguments().any(|a| a.get_id() == id) {
-        command.mut_arg(id.to_owned(), |arg| arg.default_value(value.to_owned()))
+        command.mut_arg(id, |arg| arg.default_value(value.to_owned()))
     } else {
         command
     };

@@ -101,7 +101,9 @@ impl Store for EmbeddedStore {
     async fn append(&self, room: &Room, draft: Draft) -> Result<SendTime, StoreError> {
         let (done, outcome) = oneshot::channel();
         let waiting = Waiting { room: room.clone(), draft, done };
-        self.queue.try_send(waiting).map_err(|e| StoreError::Unavailable(cause(format!("the committer's queue: {e}"))))?;
+        self.queue
+            .try_send(waiting)
+            .map_err(|e| StoreError::Unavailable(cause(format!("the committer's queue: {e}"))))?;
         outcome.await.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown(cause("the committer ended"))))
     }
 

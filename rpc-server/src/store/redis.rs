@@ -15,9 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use pilota::FastStr;
-use redis::{
-    Client, ConnectionInfo, RedisError, Script, Value, aio::ConnectionLike, cmd,
-};
+use redis::{Client, ConnectionInfo, RedisError, Script, Value, aio::ConnectionLike, cmd};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -103,7 +101,8 @@ where
                     warn!(?key, "skipped an entry that is no message of this service");
                     continue;
                 };
-                start = Some(message.send_time.as_micros() + if query.direction == Direction::Forward { 1 } else { -1 });
+                start =
+                    Some(message.send_time.as_micros() + if query.direction == Direction::Forward { 1 } else { -1 });
                 if page.wanted() > 0 {
                     page.push(message);
                 }
@@ -143,7 +142,13 @@ where
 
     /// The connection broke after the command left: the same time is tried again through a script that first looks
     /// whether the message stands there.
-    async fn add_once(&self, key: &str, time: SendTime, draft: &Draft, first: RedisError) -> Result<SendTime, StoreError> {
+    async fn add_once(
+        &self,
+        key: &str,
+        time: SendTime,
+        draft: &Draft,
+        first: RedisError,
+    ) -> Result<SendTime, StoreError> {
         let mut last = first;
         for pause in RETRY_PAUSES {
             sleep(pause).await;

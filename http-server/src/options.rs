@@ -1,0 +1,64 @@
+//! The options of the HTTP front; `im serve` takes those of [`FrontOptions`] too.
+
+use std::{num::NonZeroUsize, str::FromStr, time::Duration};
+
+use humantime::parse_duration;
+
+use crate::{layers::BodyLimits, server::ConnectionLimits};
+
+/// What the front accepts and how long it waits.
+#[derive(Debug, Clone, clap::Args)]
+pub struct FrontOptions {
+    /// The largest request body, in bytes
+    #[arg(long, env = "IM_BODY_BYTES_MAX", value_name = "BYTES", default_value = "4194304")]
+    pub body_bytes_max: NonZeroUsize,
+
+    /// How long a request's body may take to arrive
+    #[arg(long, env = "IM_BODY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub body_timeout: Duration,
+
+    /// How long a connection may be idle or take for a request's head
+    #[arg(long, env = "IM_HEADER_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub header_timeout: Duration,
+}
+
+impl FrontOptions {
+    /// The limits that they set.
+    pub fn limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            body: BodyLimits { bytes_max: self.body_bytes_max.get(), timeout: self.body_timeout },
+            header_timeout: self.header_timeout,
+        }
+    }
+}
+
+/// Where the RPC server is; the command-line client takes them too.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RpcOptions {
+    /// The RPC servers: `host:port[,host:port]`
+    #[arg(long, env = "IM_RPC_TARGET", value_name = "ADDRS", value_delimiter = ',', default_value = "127.0.0.1:8888")]
+    pub rpc_target: Vec<Target>,
+
+    /// How long an RPC call may take
+    #[arg(long, env = "IM_RPC_TIMEOUT", value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub rpc_timeout: Duration,
+}
+
+/// "host:port"; the host is a name or an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// As given.
+    pub host_port: String,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(value: &str) -> Result<Self, String> {
+        let port = value.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        match port {
+            Some(Ok(port)) if port > 0 => Ok(Self { host_port: value.to_owned() }),
+            _ => Err("takes host:port, as in rpc-server:8888".to_owned()),
+        }
+    }
+}
