@@ -1,5 +1,7 @@
 //! The HTTP front alone: options, RPC client, port, serve until a signal.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use http_server::{
     options::{FrontOptions, RpcOptions},
@@ -30,8 +32,11 @@ struct Options {
     _config: ConfigFile,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    server_process::run(start())
+}
+
+async fn start() -> anyhow::Result<()> {
     let options: Options = options::parse();
     logs::init(&options.log);
     let stop = shutdown::on_signal()?;

@@ -3,6 +3,8 @@
 mod client;
 mod serve;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use server_process::options;
 
@@ -26,8 +28,11 @@ enum Command {
     Pull(client::PullOptions),
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    server_process::run(start())
+}
+
+async fn start() -> anyhow::Result<()> {
     let cli: Cli = options::parse();
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(options) => serve::run(options).await,

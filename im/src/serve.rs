@@ -1,7 +1,14 @@
 //! `im serve`: the HTTP front calls the service itself, no socket between.
 
+use std::{io::Write, net::SocketAddr};
+
 use http_server::{options::FrontOptions, server::Server as HttpServer};
-use rpc_server::{options::ServiceOptions, server::Server as RpcServer, service::Service, store};
+use rpc_server::{
+    options::ServiceOptions,
+    server::Server as RpcServer,
+    service::Service,
+    store::{self, StoreUrl},
+};
 use server_process::{
     logs::{self, LogOptions},
     options::ConfigFile,
@@ -38,8 +45,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let service = Service::new(store, options.service.limits());
     let (rpc_addr, http_addr) = (rpc.local_addr(), http.local_addr());
     info!(rpc = %rpc_addr, http = %http_addr, store = %options.service.store, "serving");
-    println!("Thrift on {rpc_addr}, HTTP on http://{http_addr}, messages in {}. Try:", options.service.store);
-    println!(r#"  curl -X POST http://{http_addr}/api/send -d '{{"chat":"alice:bob","text":"hi","sender":"alice"}}'"#);
+    welcome(rpc_addr, http_addr, &options.service.store);
     tokio::join!(rpc.serve(service.clone(), stop.clone()), http.serve(service, stop));
     Ok(())
+}
+
+/// Tells a person what to try. Nobody may be listening, so nothing depends on it.
+fn welcome(rpc: SocketAddr, http: SocketAddr, store: &StoreUrl) {
+    let body = r#"{"chat":"alice:bob","text":"hi","sender":"alice"}"#;
+    let _ = writeln!(
+        std::io::stdout(),
+        "Thrift on {rpc}, HTTP on http://{http}, messages in {store}. Try:\n  \
+         curl -X POST http://{http}/api/send -d '{body}'"
+    );
 }

@@ -1,5 +1,7 @@
 //! The RPC server alone: options, store, port, serve until a signal.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use rpc_server::{options::ServiceOptions, server::Server, service::Service, store};
 use server_process::{
@@ -24,8 +26,11 @@ struct Options {
     _config: ConfigFile,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    server_process::run(start())
+}
+
+async fn start() -> anyhow::Result<()> {
     let options: Options = options::parse();
     logs::init(&options.log);
     let stop = shutdown::on_signal()?;

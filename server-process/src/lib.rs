@@ -2,11 +2,25 @@
 //! a [`listener`] that outlives accept errors, and a graceful stop ([`shutdown`]).
 //!
 //! A `main` reads its options, starts the logs, binds, serves and waits:
-//! `options::parse` -> `logs::init` -> `Listener::bind` -> `Listener::serve` until `shutdown::signal`.
+//! [`run`] of: `options::parse` -> `logs::init` -> `Listener::bind` -> `Listener::serve` until `shutdown::on_signal`.
 //!
 //! Nothing here knows what is served: no Thrift, no HTTP, no store.
+
+use std::{future::Future, process::ExitCode};
 
 pub mod listener;
 pub mod logs;
 pub mod options;
 pub mod shutdown;
+
+/// Runs a program's `main` on a runtime of all cores. An error ends it with one sentence on standard error.
+pub fn run<E: Into<anyhow::Error>>(main: impl Future<Output = Result<(), E>>) -> ExitCode {
+    let ran = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from);
+    match ran.and_then(|runtime| runtime.block_on(main).map_err(Into::into)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

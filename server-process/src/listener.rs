@@ -25,7 +25,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct BindError {
     option: &'static str,
     addr: String,
-    #[source]
     cause: io::Error,
 }
 

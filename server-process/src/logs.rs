@@ -25,6 +25,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// What libraries say of their own housekeeping and of each closed connection is not worth a line, unless asked for.
+const QUIET: &str = "volo=error,volo_thrift=error,fjall=warn,lsm_tree=warn";
+
 fn filter(value: &str) -> Result<String, String> {
     EnvFilter::try_new(value).map(|_| value.to_owned()).map_err(|e| e.to_string())
 }
@@ -35,8 +38,7 @@ pub fn init(options: &LogOptions) {
         Some(format) => format == LogFormat::Json,
         None => !io::stderr().is_terminal(),
     };
-    // The frameworks' own chatter about hostile bytes and closed connections is not worth a line each.
-    let filter = EnvFilter::new(format!("volo_thrift=error,volo=error,{}", options.log));
+    let filter = EnvFilter::new(format!("{QUIET},{}", options.log));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     if json {
         lines.json().flatten_event(true).init();

@@ -62,7 +62,7 @@ pub enum OpenError {
     InUse(String),
     /// The directory cannot be made, read or understood.
     #[error("--store embedded:{0}: cannot be opened: {1}; give the path of a directory that can be written")]
-    Failed(String, #[source] fjall::Error),
+    Failed(String, fjall::Error),
 }
 
 /// A message on its way to the disk, and who waits for it.
