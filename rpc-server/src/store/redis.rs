@@ -3,7 +3,7 @@
 //! The entry's ID is `<send_time in us>-0`, and Redis refuses an ID that is not above the room's last one: so
 //! nothing can ever appear behind a reader's cursor, whichever replica of this service wrote it. A replica proposes
 //! the time from a [`clock`] that follows Redis's own; the common case is one plain XADD on a connection that all
-//! calls share. Only a refused time takes a script, which appends just after the last message.
+//! calls share. Only a time that is refused twice takes a script, which appends just after the last message.
 
 mod clock;
 mod connection;
@@ -19,11 +19,8 @@ use redis::{Client, ConnectionInfo, RedisError, Script, Value, aio::ConnectionLi
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use self::{
-    clock::{Clock, Readings},
-    connection::Connection,
-};
-use super::{Store, StoreError};
+use self::{clock::Clock, connection::Connection};
+use super::{Store, StoreError, cause};
 use crate::{
     chat::Room,
     message::{Draft, Message, SendTime},
@@ -36,6 +33,10 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// A connection on which Redis's clock cannot be read in this time is given up: it may be a half-open one, on which
 /// calls would time out long after Redis is back.
 const CLOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often a time is proposed before the script chooses one. A time is refused when two calls overtake each other
+/// or two replicas' clocks differ by microseconds; a moment later the next proposal lies ahead.
+const PROPOSALS: usize = 2;
 
 /// The pauses before a message is tried again whose connection broke: a broken connection heals at once, a
 /// Redis that is restarted takes longer than a caller waits.
@@ -79,13 +80,20 @@ where
 {
     async fn append(&self, room: &Room, draft: Draft) -> Result<SendTime, StoreError> {
         let key = room_key(room);
-        let time = self.clock.propose().ok_or(StoreError::TimedOut)?;
-        match self.add(&key, time, &draft).await {
-            Ok(()) => Ok(time),
-            Err(e) if is_refused_time(&e) => self.add_after_last(&key, &draft).await,
-            Err(e) if may_have_arrived(&e) => self.add_once(&key, time, &draft, e).await,
-            Err(e) => Err(not_stored(e)),
+        for _ in 0..PROPOSALS {
+            let time = self.propose().await?;
+            match self.add(&key, time, &draft).await {
+                Ok(()) => return Ok(time),
+                Err(e) if is_refused_time(&e) => {}
+                Err(e) if may_have_arrived(&e) => {
+                    if self.add_once(&key, time, &draft, e).await? {
+                        return Ok(time);
+                    }
+                }
+                Err(e) => return Err(not_stored(e)),
+            }
         }
+        self.add_after_last(&key, &draft).await
     }
 
     async fn page(&self, room: &Room, query: PageQuery) -> Result<Page, StoreError> {
@@ -94,7 +102,11 @@ where
         let mut start = query.from.map(SendTime::as_micros);
         while page.wanted() > 0 {
             let count = page.wanted().min(READ_CHUNK);
-            let entries = self.read(&key, start, query.direction, count).await.map_err(not_stored)?;
+            let entries = match self.read(&key, start, query.direction, count).await {
+                Err(e) if may_have_arrived(&e) => self.read(&key, start, query.direction, count).await,
+                result => result,
+            };
+            let entries = entries.map_err(not_stored)?;
             let complete = entries.len() < count;
             for entry in &entries {
                 let Some(message) = message_of(entry) else {
@@ -123,6 +135,15 @@ impl<C> RedisStore<C>
 where
     C: ConnectionLike + Clone + Send + Sync + 'static,
 {
+    /// A time for a message. Only the first call of a process may have to ask Redis for its clock.
+    async fn propose(&self) -> Result<SendTime, StoreError> {
+        if let Some(time) = self.clock.propose() {
+            return Ok(time);
+        }
+        read_clock(&self.clock, &mut self.writes.clone()).await.map_err(not_stored)?;
+        self.clock.propose().ok_or_else(|| StoreError::Unavailable(cause("Redis's clock stands before 1970")))
+    }
+
     /// The common case: one command.
     async fn add(&self, key: &str, time: SendTime, draft: &Draft) -> Result<(), RedisError> {
         let mut add = cmd("XADD");
@@ -130,37 +151,31 @@ where
         add.exec_async(&mut self.writes.clone()).await
     }
 
-    /// Redis refused the time, so the message is surely not there.
+    /// The connection broke after the command left: the same time is tried again through a script that first looks
+    /// whether the message stands there. Returns whether it does; if not, it never will.
+    async fn add_once(&self, key: &str, time: SendTime, draft: &Draft, first: RedisError) -> Result<bool, StoreError> {
+        let mut last = first;
+        for pause in RETRY_PAUSES {
+            sleep(pause).await;
+            let mut call = APPEND_ONCE.key(key);
+            call.arg(time.as_micros()).arg(&*draft.sender).arg(&*draft.text);
+            match call.invoke_async::<bool>(&mut self.writes.clone()).await {
+                Ok(there) => return Ok(there),
+                Err(e) => last = e,
+            }
+        }
+        Err(outcome_unknown(last))
+    }
+
+    /// Redis refused what this replica proposed, so the message is surely not there, and the room's last message
+    /// lies ahead of this replica's clock.
     async fn add_after_last(&self, key: &str, draft: &Draft) -> Result<SendTime, StoreError> {
         let mut call = APPEND_AFTER_LAST.key(key);
         call.arg(&*draft.sender).arg(&*draft.text);
         let time = call.invoke_async::<i64>(&mut self.writes.clone()).await;
         // The time that the script chose is lost with its answer, so there is nothing to look up and try again.
         let time = time.map_err(|e| if may_have_arrived(&e) { outcome_unknown(e) } else { not_stored(e) })?;
-        SendTime::from_micros(time).ok_or(StoreError::TimedOut)
-    }
-
-    /// The connection broke after the command left: the same time is tried again through a script that first looks
-    /// whether the message stands there.
-    async fn add_once(
-        &self,
-        key: &str,
-        time: SendTime,
-        draft: &Draft,
-        first: RedisError,
-    ) -> Result<SendTime, StoreError> {
-        let mut last = first;
-        for pause in RETRY_PAUSES {
-            sleep(pause).await;
-            let mut call = APPEND_ONCE.key(key);
-            call.arg(time.as_micros()).arg(&*draft.sender).arg(&*draft.text);
-            match call.invoke_async::<i64>(&mut self.writes.clone()).await {
-                Ok(1) => return Ok(time),
-                Ok(_) => return self.add_after_last(key, draft).await,
-                Err(e) => last = e,
-            }
-        }
-        Err(outcome_unknown(last))
+        SendTime::from_micros(time).ok_or_else(|| StoreError::OutcomeUnknown(cause("a time before 1970")))
     }
 
     async fn read(
@@ -219,25 +234,23 @@ fn message_of(entry: &Value) -> Option<Message> {
 
 /// Reads Redis's clock again and again, as long as the store lives; a connection that does not answer is replaced.
 async fn follow_redis_clock(clock: Weak<Clock>, mut connection: Connection) {
-    let mut readings = Readings::default();
     loop {
-        let asked = Instant::now();
-        let time = timeout(CLOCK_TIMEOUT, cmd("TIME").query_async::<(i64, i64)>(&mut connection)).await;
         let Some(clock) = clock.upgrade() else { return };
-        let pause = match time {
-            Ok(Ok((seconds, micros))) => {
-                readings.add(&clock, asked, asked.elapsed(), seconds * 1_000_000 + micros);
-                CLOCK_INTERVAL
-            }
-            Ok(Err(_)) => CLOCK_INTERVAL / 10, // the connection is being made
-            Err(_) => {
-                connection.replace();
-                CLOCK_INTERVAL / 10
-            }
-        };
+        let read = timeout(CLOCK_TIMEOUT, read_clock(&clock, &mut connection)).await;
         drop(clock);
-        sleep(pause).await;
+        match read {
+            Ok(Ok(())) => sleep(CLOCK_INTERVAL).await,
+            Ok(Err(_)) => sleep(CLOCK_INTERVAL / 10).await, // there is no connection, and one is being made
+            Err(_) => connection.replace(),
+        }
     }
+}
+
+async fn read_clock(clock: &Clock, connection: &mut impl ConnectionLike) -> Result<(), RedisError> {
+    let asked = Instant::now();
+    let (seconds, micros) = cmd("TIME").query_async::<(i64, i64)>(connection).await?;
+    clock.adopt(asked, asked.elapsed(), seconds * 1_000_000 + micros);
+    Ok(())
 }
 
 fn is_refused_time(e: &RedisError) -> bool {

@@ -2,14 +2,20 @@
 
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicI64, Ordering},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use crate::message::SendTime;
 
 /// How many readings of Redis's clock are weighed: the quickest of them is the most exact.
 const READINGS: usize = 8;
+
+/// What [`Clock`] holds of Redis's time before it was ever read.
+const UNKNOWN: i64 = i64::MIN;
 
 /// Proposes times for messages: strictly increasing within the process, near Redis's own time.
 #[derive(Debug)]
@@ -18,33 +24,9 @@ pub struct Clock {
     /// Redis's time at `origin`, in microseconds.
     redis_at_origin: AtomicI64,
     last: AtomicI64,
+    /// The last [`READINGS`] of them.
+    readings: Mutex<VecDeque<Reading>>,
 }
-
-impl Clock {
-    /// A clock that shows this machine's time until Redis's is known.
-    pub fn new() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { origin: Instant::now(), redis_at_origin: AtomicI64::new(micros(since)), last: AtomicI64::new(0) }
-    }
-
-    /// Now, or just after the last time proposed.
-    pub fn propose(&self) -> Option<SendTime> {
-        let now = self.redis_at_origin.load(Ordering::Relaxed) + micros(self.origin.elapsed());
-        let next = |last: i64| Some(now.max(last + 1));
-        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_else(|last| last);
-        SendTime::from_micros(now.max(last + 1))
-    }
-
-    fn adopt(&self, readings: &VecDeque<Reading>) {
-        if let Some(best) = readings.iter().min_by_key(|r| r.took) {
-            self.redis_at_origin.store(best.redis_at_origin, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Redis's answers to TIME, the last [`READINGS`] of them.
-#[derive(Debug, Default)]
-pub struct Readings(VecDeque<Reading>);
 
 #[derive(Debug)]
 struct Reading {
@@ -52,15 +34,40 @@ struct Reading {
     redis_at_origin: i64,
 }
 
-impl Readings {
-    /// Sets `clock` by one more answer: `redis_us` was read at some moment of the `took` after `asked`.
-    pub fn add(&mut self, clock: &Clock, asked: Instant, took: Duration, redis_us: i64) {
-        let read_at = asked.duration_since(clock.origin) + took / 2;
-        self.0.push_back(Reading { took, redis_at_origin: redis_us - micros(read_at) });
-        if self.0.len() > READINGS {
-            self.0.pop_front();
+impl Clock {
+    /// A clock that knows no time yet.
+    pub fn new() -> Self {
+        Self {
+            origin: Instant::now(),
+            redis_at_origin: AtomicI64::new(UNKNOWN),
+            last: AtomicI64::new(0),
+            readings: Mutex::default(),
         }
-        clock.adopt(&self.0);
+    }
+
+    /// Now, or just after the last time proposed. `None` before Redis's clock was read: this machine's own may be
+    /// wrong by any amount, and a room never goes back.
+    pub fn propose(&self) -> Option<SendTime> {
+        let origin = Some(self.redis_at_origin.load(Ordering::Relaxed)).filter(|origin| *origin != UNKNOWN)?;
+        let now = origin + micros(self.origin.elapsed());
+        let last = self.last.fetch_max(now, Ordering::Relaxed);
+        if now > last {
+            return SendTime::from_micros(now);
+        }
+        SendTime::from_micros(self.last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Takes one more reading of Redis's clock: it showed `redis_us` at some moment of the `took` after `asked`.
+    pub fn adopt(&self, asked: Instant, took: Duration, redis_us: i64) {
+        let read_at = asked.duration_since(self.origin) + took / 2;
+        let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        readings.push_back(Reading { took, redis_at_origin: redis_us - micros(read_at) });
+        if readings.len() > READINGS {
+            readings.pop_front();
+        }
+        if let Some(best) = readings.iter().min_by_key(|reading| reading.took) {
+            self.redis_at_origin.store(best.redis_at_origin, Ordering::Relaxed);
+        }
     }
 }
 
@@ -73,14 +80,20 @@ mod tests {
     use super::*;
 
     fn propose(clock: &Clock) -> i64 {
-        clock.propose().expect("after 1970").as_micros()
+        clock.propose().expect("Redis's time is known").as_micros()
+    }
+
+    #[test]
+    fn nothing_is_proposed_before_redis_was_asked() {
+        assert_eq!(Clock::new().propose(), None);
     }
 
     #[test]
     fn times_strictly_increase_even_when_redis_steps_back() {
-        let (clock, mut readings) = (Clock::new(), Readings::default());
+        let clock = Clock::new();
+        clock.adopt(Instant::now(), Duration::from_micros(2), 5_000_000);
         let mut last = propose(&clock);
-        readings.add(&clock, Instant::now(), Duration::ZERO, 1_000_000);
+        clock.adopt(Instant::now(), Duration::from_micros(1), 1_000_000);
         for _ in 0..1_000 {
             let next = propose(&clock);
             assert!(next > last);
@@ -89,21 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_shows_redis_time() {
-        let (clock, mut readings) = (Clock::new(), Readings::default());
-        let redis_us = propose(&clock) + 5_000_000;
-        readings.add(&clock, Instant::now(), Duration::from_micros(100), redis_us);
-        let off = propose(&clock) - redis_us;
-        assert!((0..100_000).contains(&off), "off by {off} us");
-    }
-
-    #[test]
-    fn the_quickest_reading_counts() {
-        let (clock, mut readings) = (Clock::new(), Readings::default());
-        let redis_us = propose(&clock) + 5_000_000;
-        readings.add(&clock, Instant::now(), Duration::from_micros(100), redis_us);
-        readings.add(&clock, Instant::now(), Duration::from_millis(900), redis_us);
-        let off = propose(&clock) - redis_us;
-        assert!((0..100_000).contains(&off), "off by {off} us");
+    fn the_clock_shows_redis_time_by_its_quickest_reading() {
+        let clock = Clock::new();
+        clock.adopt(Instant::now(), Duration::from_micros(100), 5_000_000);
+        clock.adopt(Instant::now(), Duration::from_millis(900), 7_000_000);
+        let off = propose(&clock) - 5_000_000;
+        assert!((-1_000..100_000).contains(&off), "off by {off} us");
     }
 }

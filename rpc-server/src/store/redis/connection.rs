@@ -2,7 +2,8 @@
 //!
 //! The library pipelines the calls. Its own `ConnectionManager` is not used because a connection that was refused for
 //! anything but an IO error (a Redis that is still loading, a password that is being changed) stays refused for ever,
-//! and because calls would wait for attempts: here a call fails at once while Redis is away.
+//! and because calls would wait for every attempt: here they wait for the first one, which heals a broken
+//! connection in a millisecond, and fail at once while Redis is away.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -11,10 +12,8 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisFuture, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
-use tokio::{
-    sync::{Notify, watch},
-    time::sleep,
-};
+use tokio::{sync::watch, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 /// How long a connection attempt may take. A Redis further away could not serve a call in time anyway.
@@ -26,37 +25,66 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 /// Commands that may wait in the connection's channel before callers wait for a place in it.
 const PIPELINE_BUFFER: usize = 1_024;
 
-/// A handle; clones share the connection. It connects as long as a handle is left.
+/// A handle; clones share the connection. It is kept up as long as a handle is left.
 #[derive(Clone)]
 pub struct Connection {
-    current: watch::Receiver<Option<MultiplexedConnection>>,
-    broken: Arc<Notify>,
+    state: Arc<watch::Sender<State>>,
     database: i64,
+    _kept_up: Arc<AbortOnDropHandle<()>>,
+}
+
+#[derive(Clone)]
+enum State {
+    /// The first attempt is under way, or the first one after a break.
+    Connecting,
+    Connected(Numbered),
+    /// The last attempt failed.
+    Away,
+}
+
+/// A connection that is told from those before it: an old one's late failure says nothing about it.
+#[derive(Clone)]
+struct Numbered {
+    number: u64,
+    connection: MultiplexedConnection,
 }
 
 impl Connection {
     /// Starts connecting, in a task of its own.
     pub fn open(client: Client) -> Self {
         let database = client.get_connection_info().redis_settings().db();
-        let (set, current) = watch::channel(None);
-        let broken = Arc::new(Notify::new());
-        tokio::spawn(keep_connected(client, set, broken.clone()));
-        Self { current, broken, database }
+        let state = Arc::new(watch::Sender::new(State::Connecting));
+        let kept_up = AbortOnDropHandle::new(tokio::spawn(keep_up(client, state.clone())));
+        Self { state, database, _kept_up: Arc::new(kept_up) }
     }
 
     /// Has the connection replaced: it does not answer.
     pub fn replace(&self) {
-        self.broken.notify_one();
+        self.replace_if(|_| true);
     }
 
-    fn get(&self) -> Result<MultiplexedConnection, RedisError> {
-        let away = || io::Error::new(io::ErrorKind::ConnectionRefused, "Redis is away, trying to reach it");
-        self.current.borrow().clone().ok_or_else(|| away().into())
+    fn replace_if(&self, is_broken: impl Fn(u64) -> bool) {
+        self.state.send_if_modified(|state| {
+            let broken = matches!(state, State::Connected(current) if is_broken(current.number));
+            if broken {
+                *state = State::Connecting;
+            }
+            broken
+        });
     }
 
-    fn watch_for_breaks<T>(&self, result: Result<T, RedisError>) -> Result<T, RedisError> {
+    async fn get(&self) -> Result<Numbered, RedisError> {
+        let mut changes = self.state.subscribe();
+        let state = changes.wait_for(|state| !matches!(state, State::Connecting)).await;
+        match state.as_deref() {
+            Ok(State::Connected(current)) => Ok(current.clone()),
+            _ => Err(io::Error::new(io::ErrorKind::ConnectionRefused, "Redis is away, trying to reach it").into()),
+        }
+    }
+
+    fn watch_for_breaks<T>(&self, number: u64, result: Result<T, RedisError>) -> Result<T, RedisError> {
         if result.as_ref().is_err_and(|e| e.is_unrecoverable_error()) {
-            self.replace();
+            self.replace_if(|current| current == number);
         }
         result
     }
@@ -64,7 +92,11 @@ impl Connection {
 
 impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        async move { self.watch_for_breaks(self.get()?.send_packed_command(cmd).await) }.boxed()
+        async move {
+            let Numbered { number, mut connection } = self.get().await?;
+            self.watch_for_breaks(number, connection.send_packed_command(cmd).await)
+        }
+        .boxed()
     }
 
     fn req_packed_commands<'a>(
@@ -73,7 +105,11 @@ impl ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        async move { self.watch_for_breaks(self.get()?.send_packed_commands(cmd, offset, count).await) }.boxed()
+        async move {
+            let Numbered { number, mut connection } = self.get().await?;
+            self.watch_for_breaks(number, connection.send_packed_commands(cmd, offset, count).await)
+        }
+        .boxed()
     }
 
     fn get_db(&self) -> i64 {
@@ -81,29 +117,24 @@ impl ConnectionLike for Connection {
     }
 }
 
-async fn keep_connected(client: Client, set: watch::Sender<Option<MultiplexedConnection>>, broken: Arc<Notify>) {
+async fn keep_up(client: Client, state: Arc<watch::Sender<State>>) {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(None) // the service has one deadline for a whole call
         .set_pipeline_buffer_size(PIPELINE_BUFFER);
+    let mut changes = state.subscribe();
     let mut pause = PAUSES.0;
-    let mut away = false;
-    while !set.is_closed() {
+    for number in 0.. {
         match client.get_multiplexed_async_connection_with_config(&config).await {
             Ok(connection) => {
-                if std::mem::take(&mut away) {
+                if matches!(state.send_replace(State::Connected(Numbered { number, connection })), State::Away) {
                     info!("Redis is back");
                 }
                 pause = PAUSES.0;
-                set.send_replace(Some(connection));
-                tokio::select! {
-                    () = broken.notified() => {}
-                    () = set.closed() => return,
-                }
-                set.send_replace(None);
+                let _ = changes.wait_for(|state| matches!(state, State::Connecting)).await;
             }
             Err(e) => {
-                if !std::mem::replace(&mut away, true) {
+                if !matches!(state.send_replace(State::Away), State::Away) {
                     warn!(error = %e, "Redis is away: sends and pulls fail until it is back");
                 }
                 sleep(pause.mul_f64(jitter())).await;
