@@ -4,20 +4,24 @@
 use std::{cell::RefCell, future::Future, io, time::Duration};
 
 use metainfo::{METAINFO, MetaInfo};
+use motore::{layer::Layer, service::Service};
 use tokio::time::timeout;
 use tracing::warn;
 use volo_gen::rpc::{
     ImService, ImServiceClient, ImServiceClientBuilder, PullRequest, PullResponse, SendRequest, SendResponse,
 };
-use volo_thrift::{ClientError, ServerError};
+use volo_thrift::{ApplicationException, ApplicationExceptionKind, ClientError, ServerError, context::ClientContext};
 
 use crate::{discovery::DnsDiscover, options::RpcOptions};
 
 /// The name of the RPC server, as the Go services know it.
 const SERVICE_NAME: &str = "demo.rpc.server";
 
-/// How often a call is tried that no server accepted. Only a refused connection is: it never carried the call.
-const ATTEMPTS_MAX: usize = 3;
+/// How many more servers are tried when one refuses the connection.
+const OTHER_SERVERS_MAX: usize = 15;
+
+/// How the message of an error begins that stands for a connection that was lost with the call on it.
+const LOST: &str = "connection lost: ";
 
 /// A client of the RPC servers; clones share their connections. Calls go out as TTHeader over framed Binary.
 #[derive(Clone)]
@@ -39,35 +43,30 @@ impl RpcClient {
             .discover(DnsDiscover::new(options.rpc_target))
             .connect_timeout(Some(options.rpc_timeout))
             .rpc_timeout(None) // Volo's would look like the server's own error
-            .retry_count(0) // Volo would repeat a Send whose answer was lost
+            .retry_count(OTHER_SERVERS_MAX)
+            .layer_inner(NoSecondDelivery)
             .build();
         Self { client, timeout: options.rpc_timeout }
     }
 
     /// One call within its time. The outer error is what the caller is told, the inner one the server's.
-    async fn call<T, Fut>(&self, attempt: impl Fn(ImServiceClient) -> Fut) -> Result<Result<T, ServerError>, Failure>
-    where
-        Fut: Future<Output = Result<T, ClientError>>,
-    {
-        let attempts = async {
-            for _ in 1..ATTEMPTS_MAX {
-                match attempt(self.client.clone()).await {
-                    Err(e) if never_arrived(&e) => {}
-                    result => return result,
-                }
-            }
-            attempt(self.client.clone()).await
-        };
-        let in_scope = METAINFO.scope(RefCell::new(MetaInfo::default()), attempts);
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<Result<T, ServerError>, Failure> {
+        let in_scope = METAINFO.scope(RefCell::new(MetaInfo::default()), call);
         match timeout(self.timeout, in_scope).await {
             Ok(Ok(answer)) => Ok(Ok(answer)),
-            Ok(Err(ClientError::Transport(e))) => {
-                warn!(error = %e, "the RPC server cannot be reached");
-                Err(Failure { code: 503, msg: "the messaging service cannot be reached: try again" })
+            Ok(Err(ClientError::Application(e))) if e.message().starts_with(LOST) => {
+                warn!(error = %e, "the RPC server went away with a call");
+                Err(Failure {
+                    code: 503,
+                    msg: "the messaging service was lost: the message may or may not have been stored",
+                })
             }
             Ok(Err(ClientError::Application(e))) if e.message().starts_with("load balance") => {
-                warn!(error = %e, "no RPC server is known");
-                Err(Failure { code: 503, msg: "no messaging service is known: try again" })
+                warn!(error = %e, "no RPC server can be reached");
+                Err(Failure { code: 503, msg: "the messaging service cannot be reached: try again" })
             }
             Ok(Err(e)) => Ok(Err(e.into())),
             Err(_) => Err(Failure { code: 504, msg: "the messaging service did not answer in time" }),
@@ -77,24 +76,48 @@ impl RpcClient {
 
 impl ImService for RpcClient {
     async fn send(&self, req: SendRequest) -> Result<SendResponse, ServerError> {
-        let attempt = |client: ImServiceClient| {
-            let req = req.clone();
-            async move { client.send(req).await }
-        };
-        self.call(attempt).await.unwrap_or_else(|Failure { code, msg }| Ok(SendResponse { code, msg: msg.into() }))
+        let answer = self.call(self.client.send(req)).await;
+        answer.unwrap_or_else(|Failure { code, msg }| Ok(SendResponse { code, msg: msg.into() }))
     }
 
     async fn pull(&self, req: PullRequest) -> Result<PullResponse, ServerError> {
-        let attempt = |client: ImServiceClient| {
-            let req = req.clone();
-            async move { client.pull(req).await }
-        };
-        self.call(attempt).await.unwrap_or_else(|Failure { code, msg }| {
+        let answer = self.call(self.client.pull(req)).await;
+        answer.unwrap_or_else(|Failure { code, msg }| {
             Ok(PullResponse { code, msg: msg.into(), messages: None, has_more: None, next_cursor: None })
         })
     }
 }
 
-fn never_arrived(e: &ClientError) -> bool {
-    matches!(e, ClientError::Transport(e) if e.io_error().kind() == io::ErrorKind::ConnectionRefused)
+/// Volo tries the next server after any failed connection, also one that was lost with the call on it, and a Send
+/// could be stored twice. This layer leaves it only the errors of connections that never carried the call.
+#[derive(Clone)]
+struct NoSecondDelivery;
+
+#[derive(Clone)]
+struct OnceDelivered<S>(S);
+
+impl<S> Layer<S> for NoSecondDelivery {
+    type Service = OnceDelivered<S>;
+
+    fn layer(self, inner: S) -> OnceDelivered<S> {
+        OnceDelivered(inner)
+    }
+}
+
+impl<S, Req> Service<ClientContext, Req> for OnceDelivered<S>
+where
+    S: Service<ClientContext, Req, Error = ClientError> + Send + Sync,
+    Req: Send,
+{
+    type Response = S::Response;
+    type Error = ClientError;
+
+    async fn call(&self, cx: &mut ClientContext, req: Req) -> Result<S::Response, ClientError> {
+        self.0.call(cx, req).await.map_err(|e| match e {
+            ClientError::Transport(e) if e.io_error().kind() != io::ErrorKind::ConnectionRefused => {
+                ApplicationException::new(ApplicationExceptionKind::INTERNAL_ERROR, format!("{LOST}{e}")).into()
+            }
+            e => e,
+        })
+    }
 }

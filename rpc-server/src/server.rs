@@ -11,14 +11,12 @@ use server_process::{
 };
 use tokio::{net::TcpStream, sync::Notify};
 use volo::net::{Address, conn::Conn};
-use volo_gen::rpc::{ImServiceRequestRecv, ImServiceResponseSend, ImServiceServer};
+use volo_gen::rpc::{ImService, ImServiceRequestRecv, ImServiceResponseSend, ImServiceServer};
 use volo_thrift::{
     codec::{DefaultMakeCodec, MakeCodec},
     tracing::DefaultProvider,
     transport::pingpong,
 };
-
-use crate::service::Service;
 
 /// The bound RPC server.
 ///
@@ -44,7 +42,10 @@ impl Server {
     }
 
     /// Serves until `stop`, then finishes the calls in flight.
-    pub async fn serve(self, service: Service, stop: CancellationToken) {
+    pub async fn serve<S>(self, service: S, stop: CancellationToken)
+    where
+        S: ImService + Clone + Send + Sync + 'static,
+    {
         let service = ImServiceServer::from_handler(service);
         let stopping = Stopping::on(stop.clone());
         self.listener.serve(stop, |stream, peer| connection(stream, peer, service.clone(), stopping.clone())).await;
@@ -72,7 +73,10 @@ impl Stopping {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, service: ImServiceServer<Service>, stopping: Stopping) {
+async fn connection<S>(stream: TcpStream, peer: SocketAddr, service: ImServiceServer<S>, stopping: Stopping)
+where
+    S: ImService + Send + Sync + 'static,
+{
     let woken = stopping.wake.notified();
     if stopping.token.is_cancelled() {
         return; // accepted just before the stop, and too late for the wake-up

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,6 +12,7 @@ use std::{
 
 use harness::{
     calls::{client, pull, pull_all, send, texts},
+    free_port,
     program::Program,
     redis::RedisServer,
 };
@@ -171,6 +173,37 @@ async fn user_password_and_database_of_the_url_are_used() {
     assert!(redis.command(&["INFO", "keyspace"]).contains("db2:keys=1"));
     let logs = [wrong.logs(), right.logs()].concat().join("\n");
     assert!(!logs.contains("secret") && !logs.contains("wrong@"), "{logs}");
+}
+
+#[tokio::test]
+async fn rediss_speaks_tls_to_a_server_whose_certificate_the_system_trusts() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (cert, key, port) = (path("cert.pem"), path("key.pem"), free_port().to_string());
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=CA:FALSE",
+        ])
+        .args(["-keyout", &key, "-out", &cert])
+        .output()
+        .expect("openssl runs: install Debian's package openssl");
+    assert!(made.status.success());
+    let tls = ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-auth-clients", "no"];
+    let _redis = RedisServer::start_with(&tls);
+
+    let url = format!("rediss://localhost:{port}");
+    let args = ["--rpc-addr", "127.0.0.1:0", "--store", &url];
+    let rpc_server = env!("CARGO_BIN_EXE_rpc-server");
+    let trusting = Program::serve_command(Command::new(rpc_server).args(args).env("SSL_CERT_FILE", &cert));
+    assert_eq!(send(&client(trusting.rpc()), "a:b", "x", "a").await, (0, "success".into()));
+    let doubting = Program::serve(rpc_server, &args);
+    assert_eq!(send(&client(doubting.rpc()), "a:b", "x", "a").await.0, 503);
 }
 
 #[tokio::test]
