@@ -1,0 +1,33 @@
+# What a developer does here. CI calls the same targets.
+
+.PHONY: help run check fmt-check lint deny advisories test bench compose-check
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: ## Serve Thrift and HTTP over the embedded store in ./data
+	cargo run --release --locked
+
+check: fmt-check lint deny test ## Everything that a change must pass
+
+fmt-check: ## The formatting (cargo fmt mends it)
+	cargo fmt --all --check
+
+lint: ## Clippy, without a warning
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+deny: ## Licences, sources and unwanted crates in the dependency tree
+	cargo deny --locked check bans licenses sources
+
+advisories: ## Published advisories against the dependency tree (fetches their database)
+	cargo deny --locked check advisories
+
+test: ## All tests, with a real redis-server
+	cargo test --workspace --locked
+
+bench: ## CPU, throughput and memory of the servers, as a Markdown table (needs wrk)
+	cargo build --release --workspace --locked
+	python3 bench/figures.py
+
+compose-check: ## docker-compose up from a clean clone, on a Docker daemon of its own (as root, some minutes)
+	deploy/compose-check.sh
