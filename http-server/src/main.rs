@@ -2,35 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use http_server::{
-    options::{FrontOptions, RpcOptions},
-    rpc_client::RpcClient,
-    server::Server,
-};
-use server_process::{
-    logs::{self, LogOptions},
-    options::{self, ConfigFile},
-    shutdown,
-};
+use http_server::{options::Options, rpc_client::RpcClient, server::Server};
+use server_process::{logs, options, shutdown};
 use tracing::info;
-
-/// The JSON HTTP front of IMService.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Options {
-    /// Where to listen; port 0 takes any free one
-    #[arg(long, env = "IM_HTTP_ADDR", value_name = "HOST:PORT", default_value = "0.0.0.0:8080")]
-    http_addr: String,
-    #[command(flatten)]
-    rpc: RpcOptions,
-    #[command(flatten)]
-    front: FrontOptions,
-    #[command(flatten)]
-    log: LogOptions,
-    #[command(flatten)]
-    _config: ConfigFile,
-}
 
 fn main() -> ExitCode {
     server_process::run(start())

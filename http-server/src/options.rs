@@ -3,8 +3,29 @@
 use std::{num::NonZeroUsize, str::FromStr, time::Duration};
 
 use humantime::parse_duration;
+use server_process::{logs::LogOptions, options::ConfigFile};
 
 use crate::{layers::BodyLimits, server::ConnectionLimits};
+
+/// The JSON HTTP front of IMService.
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+pub struct Options {
+    /// Where to listen; port 0 takes any free one
+    #[arg(long, env = "IM_HTTP_ADDR", value_name = "HOST:PORT", default_value = "0.0.0.0:8080")]
+    pub http_addr: String,
+    /// The RPC servers.
+    #[command(flatten)]
+    pub rpc: RpcOptions,
+    /// The limits.
+    #[command(flatten)]
+    pub front: FrontOptions,
+    /// The logs.
+    #[command(flatten)]
+    pub log: LogOptions,
+    #[command(flatten)]
+    _config: ConfigFile,
+}
 
 /// What the front accepts and how long it waits.
 #[derive(Debug, Clone, clap::Args)]

@@ -15,9 +15,12 @@ use volo_thrift::{ApplicationException, ApplicationExceptionKind, BizError, Serv
 const SEND: &str = "POST /api/send?chat=a:b&sender=a&text=x HTTP/1.1";
 const PULL: &str = "GET /api/pull?chat=a:b HTTP/1.1";
 
-/// An RPC server that answers every call alike.
+/// The Code of every answer, or the exception.
+type Outcome = fn() -> Result<i32, ServerError>;
+
+/// An RPC server that answers every call alike, after a while.
 #[derive(Clone)]
-struct Foreign(fn() -> Result<i32, ServerError>, Duration);
+struct Foreign(Outcome, Duration);
 
 impl ImService for Foreign {
     async fn send(&self, _: SendRequest) -> Result<SendResponse, ServerError> {
@@ -52,7 +55,7 @@ async fn ask(front: &Program, head: &'static str) -> (u16, String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn codes_and_exceptions_of_a_foreign_server_become_statuses() {
-    let rows: [(fn() -> Result<i32, ServerError>, u16, &str, &str); 9] = [
+    let rows: [(Outcome, u16, &str, &str); 9] = [
         (|| Ok(0), 200, "", ""),
         (|| Ok(400), 400, "as the server says", ""),
         (|| Ok(422), 422, "as the server says", ""),

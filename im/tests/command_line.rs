@@ -1,7 +1,7 @@
 //! `im` as a person or a script uses it.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     net::TcpListener,
     process::{Command, Stdio},
     thread,
@@ -180,5 +180,4 @@ fn a_closed_standard_output_does_not_stop_it() {
     command.args(["-c", &format!("exec {script}"), IM, &store]);
     let server = Program::serve_command(&mut command);
     assert_eq!(request(server.http(), "GET /ping HTTP/1.1", b"").status, 200);
-    let _ = std::io::stdout().flush();
 }

@@ -2,29 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use rpc_server::{options::ServiceOptions, server::Server, service::Service, store};
-use server_process::{
-    logs::{self, LogOptions},
-    options::{self, ConfigFile},
-    shutdown,
-};
+use rpc_server::{options::Options, server::Server, service::Service, store};
+use server_process::{logs, options, shutdown};
 use tracing::info;
-
-/// The Thrift service IMService (Send, Pull) over Redis or an embedded store.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Options {
-    /// Where to listen; port 0 takes any free one
-    #[arg(long, env = "IM_RPC_ADDR", value_name = "HOST:PORT", default_value = "0.0.0.0:8888")]
-    rpc_addr: String,
-    #[command(flatten)]
-    service: ServiceOptions,
-    #[command(flatten)]
-    log: LogOptions,
-    #[command(flatten)]
-    _config: ConfigFile,
-}
 
 fn main() -> ExitCode {
     server_process::run(start())

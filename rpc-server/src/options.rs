@@ -1,10 +1,28 @@
-//! The options of the RPC server; `im serve` takes them too.
+//! The options of the RPC server; `im serve` takes those of [`ServiceOptions`] too.
 
 use std::{num::NonZeroUsize, time::Duration};
 
 use humantime::parse_duration;
+use server_process::{logs::LogOptions, options::ConfigFile};
 
 use crate::{service::Limits, store::StoreUrl};
+
+/// The Thrift service IMService (Send, Pull) over Redis or an embedded store.
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+pub struct Options {
+    /// Where to listen; port 0 takes any free one
+    #[arg(long, env = "IM_RPC_ADDR", value_name = "HOST:PORT", default_value = "0.0.0.0:8888")]
+    pub rpc_addr: String,
+    /// The store and its limits.
+    #[command(flatten)]
+    pub service: ServiceOptions,
+    /// The logs.
+    #[command(flatten)]
+    pub log: LogOptions,
+    #[command(flatten)]
+    _config: ConfigFile,
+}
 
 /// Where messages are stored and what is accepted.
 #[derive(Debug, Clone, clap::Args)]

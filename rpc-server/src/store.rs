@@ -11,7 +11,7 @@ use ::redis::ConnectionInfo;
 use async_trait::async_trait;
 
 pub use self::{
-    embedded::{EmbeddedStore, OpenError},
+    embedded::EmbeddedStore,
     redis::RedisStore,
     url::{StoreUrl, StoreUrlError},
 };
@@ -67,14 +67,31 @@ fn cause(what: impl Into<String>) -> Cause {
     Arc::new(io::Error::other(what.into()))
 }
 
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Two processes would overwrite each other's messages.
+    #[error("--store embedded:{0}: another process has this store open; stop it or give another path")]
+    InUse(String),
+    /// The directory cannot be made, read or understood.
+    #[error("--store embedded:{0}: cannot be opened: {1}; give the path of a directory that can be written")]
+    Directory(String, fjall::Error),
+    /// The connection's settings are of no use, as TLS without any root certificate.
+    #[error("--store {0}: {1}")]
+    Redis(String, ::redis::RedisError),
+}
+
 /// Opens the store that a URL names.
 ///
 /// # Errors
-/// The embedded store cannot be opened, as when another process has it. A Redis that is away is no error: calls
+/// See [`OpenError`]. A Redis that is away is no error: calls
 /// fail with [`StoreError::Unavailable`] until it is there.
-pub async fn open(url: &StoreUrl) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn open(url: &StoreUrl) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match url {
         StoreUrl::Embedded(path) => Arc::new(EmbeddedStore::open(path.clone()).await?),
-        StoreUrl::Redis(info) => Arc::new(RedisStore::connect(ConnectionInfo::clone(info))?),
+        StoreUrl::Redis(info) => {
+            let store = RedisStore::connect(ConnectionInfo::clone(info));
+            Arc::new(store.map_err(|e| OpenError::Redis(url.to_string(), e))?)
+        }
     })
 }

@@ -24,7 +24,7 @@ use pilota::FastStr;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
-use super::{Cause, Store, StoreError, cause};
+use super::{Cause, OpenError, Store, StoreError, cause};
 use crate::{
     chat::Room,
     message::{Draft, Message, SendTime},
@@ -54,17 +54,6 @@ pub struct EmbeddedStore {
     log: Arc<SharedLog>,
 }
 
-/// Why the store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Two processes would overwrite each other's messages.
-    #[error("--store embedded:{0}: another process has this store open; stop it or give another path")]
-    InUse(String),
-    /// The directory cannot be made, read or understood.
-    #[error("--store embedded:{0}: cannot be opened: {1}; give the path of a directory that can be written")]
-    Failed(String, fjall::Error),
-}
-
 /// A message on its way to the disk, and who waits for it.
 #[derive(Debug)]
 struct Waiting {
@@ -83,7 +72,7 @@ impl EmbeddedStore {
         let opened = tokio::task::spawn_blocking(move || Log::open(&at)).await;
         let (log, last) = opened.map_err(|e| std::io::Error::other(e).into()).flatten().map_err(|e| match e {
             fjall::Error::Locked => OpenError::InUse(shown.clone()),
-            e => OpenError::Failed(shown.clone(), e),
+            e => OpenError::Directory(shown.clone(), e),
         })?;
         let log = Arc::new(SharedLog { open: RwLock::new(Some(log)), visible: AtomicI64::new(last) });
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
@@ -91,7 +80,7 @@ impl EmbeddedStore {
         thread::Builder::new()
             .name("committer".into())
             .spawn(move || committer.run())
-            .map_err(|e| OpenError::Failed(shown, e.into()))?;
+            .map_err(|e| OpenError::Directory(shown, e.into()))?;
         Ok(Self { queue, log })
     }
 }
