@@ -149,6 +149,27 @@ fn help_names_every_option_three_times_with_its_default() {
 }
 
 #[test]
+fn the_readmes_table_of_options_is_what_help_says() {
+    let readme = include_str!("../../README.md");
+    let rows: Vec<_> = readme.lines().filter(|line| line.starts_with("| `--")).collect();
+    assert!(rows.len() > 10);
+    for row in rows {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let [_, flag, variable, programs, default, _] = cells[..] else { panic!("{row}") };
+        let command = if programs.contains("im pull") { "pull" } else { "serve" };
+        let (_, help, _) = run(IM, &[command, "--help"]);
+        let options = help.replace("Options:\n", "\n\n");
+        let name = flag.strip_prefix("--").expect("a flag");
+        let about = options.split("\n\n      --").find(|option| option.starts_with(&format!("{name} <")));
+        let about = about.unwrap_or_default();
+        assert!(about.contains(&format!("[env: {variable}")), "{row}: {about}");
+        let default = default.split([' ', ';', ',']).next().expect("some");
+        let said = about.contains(&format!("[default: {default}]")) || ["none", "text"].contains(&default);
+        assert!(said, "{row}: {about}");
+    }
+}
+
+#[test]
 fn sigterm_lets_a_request_in_flight_finish_and_exits_0() {
     let dir = temp_dir();
     let mut server = serve(&dir);

@@ -44,7 +44,7 @@ fn with_file_keys_in_help(command: Command) -> Command {
             return arg;
         }
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        arg.help(format!("{help} [file: {id}]"))
+        arg.help(format!("{help}\n[file: {id}]"))
     });
     command.mut_subcommands(with_file_keys_in_help)
 }
