@@ -158,9 +158,8 @@ fn the_readmes_table_of_options_is_what_help_says() {
         let [_, flag, variable, programs, default, _] = cells[..] else { panic!("{row}") };
         let command = if programs.contains("im pull") { "pull" } else { "serve" };
         let (_, help, _) = run(IM, &[command, "--help"]);
-        let options = help.replace("Options:\n", "\n\n");
         let name = flag.strip_prefix("--").expect("a flag");
-        let about = options.split("\n\n      --").find(|option| option.starts_with(&format!("{name} <")));
+        let about = help.split("\n      --").find(|option| option.starts_with(&format!("{name} <")));
         let about = about.unwrap_or_default();
         assert!(about.contains(&format!("[env: {variable}")), "{row}: {about}");
         let default = default.split([' ', ';', ',']).next().expect("some");
