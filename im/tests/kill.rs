@@ -1,7 +1,6 @@
 //! `kill -9` of `im serve` under load.
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -11,7 +10,7 @@ use std::{
 };
 
 use harness::{
-    calls::{client, pull_all, send},
+    calls::{assert_stored_once, client, send},
     program::Program,
 };
 use tokio::{task::JoinSet, time::sleep};
@@ -57,13 +56,5 @@ async fn ten_kills_under_sixteen_writers_lose_and_double_nothing_acknowledged() 
     assert!(acknowledged.len() > 500, "only {} were acknowledged", acknowledged.len());
 
     let server = serve(&store);
-    let stored = pull_all(&client(server.rpc()), "a:b").await;
-    assert!(stored.windows(2).all(|pair| pair[0].0 < pair[1].0), "in order");
-    let mut counts = HashMap::new();
-    for (_, text) in &stored {
-        *counts.entry(text).or_insert(0) += 1;
-    }
-    let lost: Vec<_> = acknowledged.iter().filter(|text| !counts.contains_key(text)).collect();
-    let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
-    assert!(lost.is_empty() && doubled.is_empty(), "lost {lost:?}, doubled {doubled:?}");
+    assert_stored_once(&client(server.rpc()), "a:b", &acknowledged).await;
 }

@@ -2,16 +2,12 @@
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
 use harness::{
-    calls::{client, follow, pull_all, send},
+    calls::{client, pull_all, write_and_follow},
     http::Connection,
     program::Program,
     redis::RedisServer,
@@ -58,51 +54,20 @@ async fn two_hundred_equal_sends_are_two_hundred_messages_on_the_embedded_store(
 
 #[tokio::test]
 async fn two_hundred_equal_sends_are_two_hundred_messages_on_redis() {
-    two_hundred_equal_sends_are_two_hundred_messages(&RedisServer::start().url()).await;
-}
-
-/// 20 writers and 4 followers on one room, 4,000 messages.
-async fn followers_see_every_message_once_in_one_order(store: &str) {
-    let server = serve(store);
-    let stop = Arc::new(AtomicBool::new(false));
-    let followers: Vec<_> = (0..4)
-        .map(|_| {
-            let (client, stop) = (client(server.rpc()), stop.clone());
-            tokio::spawn(async move { follow(&client, "a:b", || stop.load(Ordering::Acquire)).await })
-        })
-        .collect();
-    let writers: Vec<_> = (0..20)
-        .map(|w| {
-            let client = client(server.rpc());
-            tokio::spawn(async move {
-                for i in 0..200 {
-                    assert_eq!(send(&client, "a:b", &format!("{w}/{i}"), "a").await.0, 0);
-                }
-            })
-        })
-        .collect();
-    for writer in writers {
-        writer.await.expect("every send is acknowledged");
-    }
-    stop.store(true, Ordering::Release);
-    let mut orders = Vec::new();
-    for follower in followers {
-        orders.push(follower.await.expect("no panic"));
-    }
-    let mut texts: Vec<_> = orders[0].iter().map(|(_, text)| text).collect();
-    texts.sort_unstable();
-    texts.dedup();
-    assert_eq!((orders[0].len(), texts.len()), (4_000, 4_000), "every message once");
-    assert!(orders.iter().all(|order| *order == orders[0]), "one order for all");
+    let redis = RedisServer::start();
+    two_hundred_equal_sends_are_two_hundred_messages(&redis.url()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_see_every_message_once_in_one_order_on_the_embedded_store() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    followers_see_every_message_once_in_one_order(&format!("embedded:{}", dir.path().display())).await;
+    let server = serve(&format!("embedded:{}", dir.path().display()));
+    write_and_follow(&[client(server.rpc())]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_see_every_message_once_in_one_order_on_redis() {
-    followers_see_every_message_once_in_one_order(&RedisServer::start().url()).await;
+    let redis = RedisServer::start();
+    let server = serve(&redis.url());
+    write_and_follow(&[client(server.rpc())]).await;
 }

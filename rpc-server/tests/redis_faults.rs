@@ -1,7 +1,6 @@
 //! Redis is killed, paused, full, cut off or used by others, under a living server.
 
 use std::{
-    collections::HashMap,
     process::Command,
     sync::{
         Arc,
@@ -11,7 +10,7 @@ use std::{
 };
 
 use harness::{
-    calls::{client, pull, pull_all, send, texts},
+    calls::{assert_stored_once, client, pull, pull_all, send, texts},
     free_port,
     program::Program,
     redis::RedisServer,
@@ -46,17 +45,6 @@ async fn write_until(client: RpcClient, name: String, stop: Arc<AtomicBool>) -> 
     acknowledged
 }
 
-/// Everything acknowledged is there, and nothing is there twice.
-async fn assert_stored_once(client: &RpcClient, acknowledged: &[String]) {
-    let mut stored = HashMap::new();
-    for (_, text) in pull_all(client, "a:b").await {
-        *stored.entry(text).or_insert(0) += 1;
-    }
-    let lost: Vec<_> = acknowledged.iter().filter(|text| !stored.contains_key(*text)).collect();
-    let doubled: Vec<_> = stored.iter().filter(|(_, count)| **count > 1).collect();
-    assert!(lost.is_empty() && doubled.is_empty(), "lost {lost:?}, doubled {doubled:?}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_is_killed_ten_times_loses_and_doubles_nothing_acknowledged() {
     let mut redis = RedisServer::start_durable();
@@ -85,7 +73,7 @@ async fn a_redis_that_is_killed_ten_times_loses_and_doubles_nothing_acknowledged
     stop.store(true, Ordering::Release);
     let acknowledged: Vec<_> = writers.join_all().await.into_iter().flatten().collect();
     assert!(acknowledged.len() > 500, "only {} were acknowledged", acknowledged.len());
-    assert_stored_once(&client, &acknowledged).await;
+    assert_stored_once(&client, "a:b", &acknowledged).await;
     assert_eq!(pull_all(&client, "c:d").await, [], "what was refused is not there");
 }
 
@@ -114,7 +102,7 @@ async fn connections_that_break_under_way_lose_and_double_nothing_and_no_send_fa
     stop.store(true, Ordering::Release);
     let acknowledged: Vec<_> = writers.join_all().await.into_iter().flatten().collect();
     let client = client(server.rpc());
-    assert_stored_once(&client, &acknowledged).await;
+    assert_stored_once(&client, "a:b", &acknowledged).await;
     assert_eq!(pull_all(&client, "a:b").await.len(), acknowledged.len());
 }
 
