@@ -213,11 +213,16 @@ async fn what_others_put_into_a_room_is_passed_over() {
     let redis = RedisServer::start();
     let server = serve(&redis.url());
     let client = client(server.rpc());
-    redis.command(&["XADD", "im:log:{a:b}", "5-0", "other", "fields"]);
-    redis.command(&["XADD", "im:log:{a:b}", "6-7", "s", "a", "t", "x"]);
+    for us in 5..505 {
+        redis.command(&["XADD", "im:log:{a:b}", &format!("{us}-0"), "other", "fields"]);
+    }
+    redis.command(&["XADD", "im:log:{a:b}", "600-7", "s", "a", "t", "x"]);
     assert_eq!(send(&client, "a:b", "mine", "a").await.0, 0);
     let mine: Vec<_> = pull_all(&client, "a:b").await.into_iter().map(|(_, text)| text).collect();
     assert_eq!(mine, ["mine"]);
+    for reverse in [false, true] {
+        assert_eq!(texts(&pull(&client, "a:b", 0, 1, reverse).await)[0].1, "mine");
+    }
     redis.command(&["SET", "im:log:{c:d}", "no stream"]);
     assert_eq!(send(&client, "c:d", "x", "c").await.0, 503);
     assert_eq!(pull(&client, "c:d", 0, 10, false).await.code, 503);

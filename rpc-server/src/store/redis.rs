@@ -99,28 +99,28 @@ where
     async fn page(&self, room: &Room, query: PageQuery) -> Result<Page, StoreError> {
         let key = room_key(room);
         let mut page = PageBuilder::new(query);
-        let mut start = query.from.map(SendTime::as_micros);
+        let mut start = match (query.from, query.direction) {
+            (Some(time), _) => time.as_micros().to_string(),
+            (None, Direction::Forward) => "-".to_owned(),
+            (None, Direction::Reverse) => "+".to_owned(),
+        };
         while page.wanted() > 0 {
             let count = page.wanted().min(READ_CHUNK);
-            let entries = match self.read(&key, start, query.direction, count).await {
-                Err(e) if may_have_arrived(&e) => self.read(&key, start, query.direction, count).await,
+            let entries = match self.read(&key, &start, query.direction, count).await {
+                Err(e) if may_have_arrived(&e) => self.read(&key, &start, query.direction, count).await,
                 result => result,
             };
             let entries = entries.map_err(not_stored)?;
-            let complete = entries.len() < count;
-            for entry in &entries {
-                let Some(message) = message_of(entry) else {
-                    warn!(?key, "skipped an entry that is no message of this service");
-                    continue;
-                };
-                start =
-                    Some(message.send_time.as_micros() + if query.direction == Direction::Forward { 1 } else { -1 });
-                if page.wanted() > 0 {
-                    page.push(message);
+            for (id, fields) in &entries {
+                match message_of(id, fields) {
+                    Some(message) if page.wanted() > 0 => page.push(message),
+                    Some(_) => {} // the page ended by its bytes
+                    None => warn!(?key, id, "passed over an entry that is no message of this service"),
                 }
             }
-            if complete || start.is_some_and(|us| us < 0) {
-                break;
+            match entries.last() {
+                Some((id, _)) if entries.len() == count => start = format!("({id}"),
+                _ => break,
             }
         }
         Ok(page.finish())
@@ -181,15 +181,14 @@ where
     async fn read(
         &self,
         key: &str,
-        start: Option<i64>,
+        start: &str,
         direction: Direction,
         count: usize,
-    ) -> Result<Vec<Value>, RedisError> {
-        let (name, beginning, end) = match direction {
-            Direction::Forward => ("XRANGE", "-", "+"),
-            Direction::Reverse => ("XREVRANGE", "+", "-"),
+    ) -> Result<Vec<(String, Vec<Value>)>, RedisError> {
+        let (name, end) = match direction {
+            Direction::Forward => ("XRANGE", "+"),
+            Direction::Reverse => ("XREVRANGE", "-"),
         };
-        let start = start.map_or_else(|| beginning.to_owned(), |us| us.to_string());
         cmd(name).arg(key).arg(start).arg(end).arg("COUNT").arg(count).query_async(&mut self.reads.clone()).await
     }
 }
@@ -215,16 +214,13 @@ fn entry_id(time: SendTime) -> String {
     format!("{}-0", time.as_micros())
 }
 
-/// `[<us>-0, [s, sender, t, text]]` as a message; `None` for what another program put there.
-fn message_of(entry: &Value) -> Option<Message> {
-    let Value::Array(entry) = entry else { return None };
-    let [Value::BulkString(id), Value::Array(fields)] = entry.as_slice() else { return None };
-    let [Value::BulkString(s), Value::BulkString(sender), Value::BulkString(t), Value::BulkString(text)] =
-        fields.as_slice()
+/// The entry `<us>-0` with the fields `s`, sender, `t`, text as a message; `None` for what another program put there.
+fn message_of(id: &str, fields: &[Value]) -> Option<Message> {
+    let [Value::BulkString(s), Value::BulkString(sender), Value::BulkString(t), Value::BulkString(text)] = fields
     else {
         return None;
     };
-    let us = str::from_utf8(id).ok()?.strip_suffix("-0")?.parse().ok()?;
+    let us = id.strip_suffix("-0")?.parse().ok()?;
     (s == b"s" && t == b"t").then_some(Message {
         send_time: SendTime::from_micros(us)?,
         sender: FastStr::new(str::from_utf8(sender).ok()?),
