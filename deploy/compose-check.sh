@@ -16,7 +16,9 @@ dockerd --host "$DOCKER_HOST" --data-root "$work/data" --exec-root "$work/exec" 
     --storage-driver overlay2 >"$work/dockerd.log" 2>&1 &
 dockerd=$!
 end() {
+    local code=$?
     if [ -d "$work/clone" ]; then
+        [ "$code" = 0 ] || (cd "$work/clone" && $compose ps && $compose logs --tail 20) || true
         (cd "$work/clone" && $compose down --volumes --timeout 5 >/dev/null 2>&1) || true
     fi
     kill "$dockerd" && wait "$dockerd" || true
@@ -72,19 +74,19 @@ have rust:1.95.0-slim-bookworm || rust_image
 # --- the check ----------------------------------------------------------------------------------------------------
 
 up() { $compose ps | grep -cE 'Up|running' || true; }
-wait_for_front() {
+wait_until_it_serves() {
     for _ in $(seq 150); do
-        ! curl -sf http://127.0.0.1:8080/ping >/dev/null || return 0
+        ! curl -sf 'http://127.0.0.1:8080/api/pull?chat=a:b' >/dev/null || return 0
         sleep 0.2
     done
-    $compose logs --tail 20
+    echo "it does not serve"
     return 1
 }
 
 git clone --quiet "$root" "$work/clone"
 cd "$work/clone"
 $compose up -d --build >"$work/up.log" 2>&1 || { tail -40 "$work/up.log"; exit 1; }
-wait_for_front
+wait_until_it_serves
 deploy/section5_load.py http://127.0.0.1:8080
 [ "$(up)" = 4 ] || { $compose ps; exit 1; }
 echo "four services up"
@@ -93,7 +95,7 @@ $compose kill -s KILL redis >/dev/null 2>&1
 curl -s -o /dev/null -w 'while Redis is away: %{http_code} after %{time_total} s\n' \
     -X POST http://127.0.0.1:8080/api/send -d '{"chat":"a:b","text":"x","sender":"a"}'
 $compose start redis >/dev/null 2>&1
-sleep 2
+wait_until_it_serves
 deploy/section5_load.py http://127.0.0.1:8080
 total=$(curl -s "http://127.0.0.1:8080/api/pull?chat=stress1:stress2&limit=1000" | grep -o send_time | wc -l)
 [ "$total" = 400 ] || { echo "$total messages, 400 expected"; exit 1; }
