@@ -44,8 +44,9 @@ const MEMTABLE_BYTES: u64 = 16 << 20;
 /// The pause between attempts to open the store again after a failed commit.
 const REOPEN_PAUSE: Duration = Duration::from_millis(200);
 
-/// The key, in a keyspace of its own, of the greatest time ever given. It moves in the same batch as the messages.
-const LAST_TIME: &str = "last_send_time";
+/// The key of the greatest time ever given: no room's, for a room's begins with a character. It moves in the same
+/// batch as the messages.
+const LAST_TIME: [u8; 1] = [0xFF];
 
 /// The store of one process.
 #[derive(Debug)]
@@ -160,7 +161,6 @@ impl SharedLog {
 struct Log {
     database: Database,
     messages: Keyspace,
-    meta: Keyspace,
 }
 
 impl std::fmt::Debug for Log {
@@ -175,14 +175,13 @@ impl Log {
         let database = Database::builder(path).open()?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
         let messages = database.keyspace("messages", options)?;
-        let meta = database.keyspace("meta", options)?;
-        let last = match meta.get(LAST_TIME)? {
+        let last = match messages.get(LAST_TIME)? {
             Some(bytes) => i64::from_be_bytes(
                 bytes.as_ref().try_into().map_err(|_| std::io::Error::other("a damaged last_send_time"))?,
             ),
             None => 0,
         };
-        Ok((Self { database, messages, meta }, last))
+        Ok((Self { database, messages }, last))
     }
 }
 
@@ -225,7 +224,7 @@ impl Committer {
             times.push(self.last);
             batch.insert(&log.messages, key(&waiting.room, self.last), encode(&waiting.draft));
         }
-        batch.insert(&log.meta, LAST_TIME, self.last.to_be_bytes());
+        batch.insert(&log.messages, LAST_TIME, self.last.to_be_bytes());
         let committed = batch.commit();
         drop(log);
         match committed {
