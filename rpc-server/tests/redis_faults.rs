@@ -65,7 +65,7 @@ async fn a_redis_that_is_killed_ten_times_loses_and_doubles_nothing_acknowledged
         assert!(start.elapsed() < Duration::from_millis(100), "503 is fast: {:?}", start.elapsed());
         redis.restart();
         let back = Instant::now();
-        while send(&client, "e:f", "back", "e").await.0 != 0 {
+        while send(&client, "e:f", "back", "e").await.0 != 0 || pull(&client, "e:f", 0, 1, true).await.code != 0 {
             sleep(Duration::from_millis(5)).await;
         }
         assert!(back.elapsed() < Duration::from_secs(1), "serves again after {:?}", back.elapsed());
