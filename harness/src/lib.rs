@@ -1,5 +1,5 @@
 //! Starts real servers for the tests, on free ports of 127.0.0.1, and always ends them: [`redis::RedisServer`],
-//! this project's own programs ([`program::Program`]), and what tests say to them ([`http`], [`calls`]).
+//! this project's own programs ([`program::Program`]), and what tests say to them ([`http`], [`thrift`], [`calls`]).
 //!
 //! A test that cannot have its server fails; nothing is skipped.
 
@@ -7,6 +7,7 @@ pub mod calls;
 pub mod http;
 pub mod program;
 pub mod redis;
+pub mod thrift;
 
 use std::{
     net::TcpListener,

@@ -9,7 +9,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use motore::service::Service;
 use server_process::{
-    listener::{BindError, Listener},
+    listener::{BindError, Connections, Listener},
     shutdown::CancellationToken,
 };
 use tokio::net::TcpStream;
@@ -45,7 +45,7 @@ impl Server {
     /// # Errors
     /// The address cannot be listened on.
     pub async fn bind(addr: &str, limits: ConnectionLimits) -> Result<Self, BindError> {
-        Ok(Self { listener: Listener::bind("--http-addr", addr).await?, limits })
+        Ok(Self { listener: Listener::bind("--http-addr", addr, Connections::default()).await?, limits })
     }
 
     /// The address that is listened on.

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::Parser;
 use harness::{free_port, http::request, program::Program};
 use rpc_server::server::Server;
 use server_process::shutdown::CancellationToken;
@@ -36,10 +37,16 @@ impl ImService for Foreign {
 }
 
 async fn start(service: Foreign) -> (SocketAddr, CancellationToken) {
-    let (server, stop) = (Server::bind("127.0.0.1:0").await.expect("a port"), CancellationToken::new());
+    let stop = CancellationToken::new();
+    (serve("127.0.0.1:0", service, stop.clone()).await, stop)
+}
+
+async fn serve(addr: &str, service: Foreign, stop: CancellationToken) -> SocketAddr {
+    let port = rpc_server::options::Options::parse_from(["rpc-server"]).port;
+    let server = Server::bind(addr, port.connections()).await.expect("a free port");
     let addr = server.local_addr();
-    tokio::spawn(server.serve(service, stop.clone()));
-    (addr, stop)
+    tokio::spawn(server.serve(service, port.connection(), stop));
+    addr
 }
 
 fn front(target: &str) -> Program {
@@ -91,8 +98,7 @@ async fn a_server_that_is_away_is_503_at_once_and_found_when_it_comes() {
     let (status, said, retry_after) = ask(&front, SEND).await;
     assert_eq!((status, retry_after.as_str()), (503, "1"), "{said}");
     assert!(start_of_call.elapsed() < Duration::from_millis(500));
-    let server = Server::bind(&format!("127.0.0.1:{port}")).await.expect("free");
-    tokio::spawn(server.serve(Foreign(|| Ok(0), Duration::ZERO), CancellationToken::new()));
+    serve(&format!("127.0.0.1:{port}"), Foreign(|| Ok(0), Duration::ZERO), CancellationToken::new()).await;
     assert_eq!(ask(&front, SEND).await.0, 200);
 }
 

@@ -4,7 +4,7 @@ use std::{io::Write, net::SocketAddr};
 
 use http_server::{options::FrontOptions, server::Server as HttpServer};
 use rpc_server::{
-    options::ServiceOptions,
+    options::{PortOptions, ServiceOptions},
     server::Server as RpcServer,
     service::Service,
     store::{self, StoreUrl},
@@ -26,6 +26,8 @@ pub struct Options {
     #[arg(long, env = "IM_HTTP_ADDR", value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     http_addr: String,
     #[command(flatten)]
+    port: PortOptions,
+    #[command(flatten)]
     service: ServiceOptions,
     #[command(flatten)]
     front: FrontOptions,
@@ -39,14 +41,14 @@ pub struct Options {
 pub async fn run(options: Options) -> anyhow::Result<()> {
     logs::init(&options.log);
     let stop = shutdown::on_signal()?;
-    let rpc = RpcServer::bind(&options.rpc_addr).await?;
+    let rpc = RpcServer::bind(&options.rpc_addr, options.port.connections()).await?;
     let http = HttpServer::bind(&options.http_addr, options.front.limits()).await?;
     let store = store::open(&options.service.store).await?;
     let service = Service::new(store, options.service.limits());
     let (rpc_addr, http_addr) = (rpc.local_addr(), http.local_addr());
     info!(rpc = %rpc_addr, http = %http_addr, store = %options.service.store, "serving");
     welcome(rpc_addr, http_addr, &options.service.store);
-    tokio::join!(rpc.serve(service.clone(), stop.clone()), http.serve(service, stop));
+    tokio::join!(rpc.serve(service.clone(), options.port.connection(), stop.clone()), http.serve(service, stop));
     Ok(())
 }
 

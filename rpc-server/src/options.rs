@@ -3,9 +3,9 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use humantime::parse_duration;
-use server_process::{logs::LogOptions, options::ConfigFile};
+use server_process::{listener::Connections, logs::LogOptions, options::ConfigFile};
 
-use crate::{service::Limits, store::StoreUrl};
+use crate::{connection, service::Limits, store::StoreUrl, wire};
 
 /// The Thrift service IMService (Send, Pull) over Redis or an embedded store.
 #[derive(Debug, clap::Parser)]
@@ -14,6 +14,9 @@ pub struct Options {
     /// Where to listen; port 0 takes any free one
     #[arg(long, env = "IM_RPC_ADDR", value_name = "HOST:PORT", default_value = "0.0.0.0:8888")]
     pub rpc_addr: String,
+    /// What connections may ask of the port.
+    #[command(flatten)]
+    pub port: PortOptions,
     /// The store and its limits.
     #[command(flatten)]
     pub service: ServiceOptions,
@@ -22,6 +25,73 @@ pub struct Options {
     pub log: LogOptions,
     #[command(flatten)]
     _config: ConfigFile,
+}
+
+/// What connections may ask of the RPC port; `im serve` takes these too.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PortOptions {
+    /// The longest message with its framing, in bytes
+    #[arg(long, env = "IM_RPC_MESSAGE_BYTES_MAX", value_name = "BYTES", default_value = "8388608")]
+    pub rpc_message_bytes_max: NonZeroUsize,
+
+    /// The most fields and container items in a message
+    #[arg(long, env = "IM_RPC_ELEMENTS_MAX", value_name = "N", default_value = "65536")]
+    pub rpc_elements_max: NonZeroUsize,
+
+    /// The deepest nesting in a message, at most 64
+    #[arg(long, env = "IM_RPC_DEPTH_MAX", value_name = "N", default_value = "64", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub rpc_depth_max: u8,
+
+    /// From connecting to the first byte
+    #[arg(long, env = "IM_RPC_FIRST_BYTE_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub rpc_first_byte_timeout: Duration,
+
+    /// From a message's first byte to its last, and for a client to take its replies
+    #[arg(long, env = "IM_RPC_MESSAGE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub rpc_message_timeout: Duration,
+
+    /// How long a connection may be open between two calls
+    #[arg(long, env = "IM_RPC_IDLE_TIMEOUT", value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
+    pub rpc_idle_timeout: Duration,
+
+    /// The most open connections; more wait until one closes
+    #[arg(long, env = "IM_RPC_CONNECTIONS_MAX", value_name = "N", default_value = "10000")]
+    pub rpc_connections_max: NonZeroUsize,
+
+    /// The most open connections from one address; more are closed at once
+    #[arg(long, env = "IM_RPC_CONNECTIONS_PER_ADDRESS_MAX", value_name = "N", default_value = "8000")]
+    pub rpc_connections_per_address_max: NonZeroUsize,
+
+    /// The most calls in flight over all connections; more are refused at once
+    #[arg(long, env = "IM_RPC_CALLS_MAX", value_name = "N", default_value = "4096")]
+    pub rpc_calls_max: NonZeroUsize,
+
+    /// The most bytes of unfinished messages over all connections
+    #[arg(long, env = "IM_RPC_BUFFER_BYTES_MAX", value_name = "BYTES", default_value = "268435456")]
+    pub rpc_buffer_bytes_max: NonZeroUsize,
+}
+
+impl PortOptions {
+    /// The limits of a connection.
+    pub fn connection(&self) -> connection::Limits {
+        connection::Limits {
+            message: wire::Limits {
+                message_bytes_max: self.rpc_message_bytes_max.get(),
+                elements_max: self.rpc_elements_max.get(),
+                depth_max: self.rpc_depth_max.into(),
+            },
+            first_byte_timeout: self.rpc_first_byte_timeout,
+            message_timeout: self.rpc_message_timeout,
+            idle_timeout: self.rpc_idle_timeout,
+            calls_max: self.rpc_calls_max.get(),
+            buffer_bytes_max: self.rpc_buffer_bytes_max.get(),
+        }
+    }
+
+    /// How many connections there may be.
+    pub fn connections(&self) -> Connections {
+        Connections { max: self.rpc_connections_max.get(), per_address_max: self.rpc_connections_per_address_max.get() }
+    }
 }
 
 /// Where messages are stored and what is accepted.

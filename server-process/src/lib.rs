@@ -13,8 +13,10 @@ pub mod logs;
 pub mod options;
 pub mod shutdown;
 
-/// Runs a program's `main` on a runtime of all cores. An error ends it with one sentence on standard error.
+/// Runs a program's `main` on a runtime of all cores, with all the file descriptors that it may have: each connection
+/// takes one. An error ends it with one sentence on standard error.
 pub fn run<E: Into<anyhow::Error>>(main: impl Future<Output = Result<(), E>>) -> ExitCode {
+    let _ = rlimit::increase_nofile_limit(u64::MAX); // what cannot be raised is what there is
     let ran = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from);
     match ran.and_then(|runtime| runtime.block_on(main).map_err(Into::into)) {
         Ok(()) => ExitCode::SUCCESS,
