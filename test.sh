@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# gcc and make build; redis-server, faketime, openssl and prlimit (util-linux) are what tests start.
-packages=(build-essential ca-certificates curl libfaketime openssl procps python3 redis-server util-linux)
+# gcc and make build; redis-server, etcd, faketime, openssl and prlimit (util-linux) are what tests start.
+packages=(build-essential ca-certificates curl etcd-server libfaketime openssl procps python3 redis-server util-linux)
 if ! dpkg --status "${packages[@]}" >/dev/null 2>&1; then
     root=()
     [ "$(id -u)" = 0 ] || root=(sudo)

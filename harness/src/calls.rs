@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
+use etcd_registry::options::{Endpoints, RegistryOptions};
 use http_server::{
-    options::{RpcOptions, Target},
+    options::{RpcOptions, Target, Targets},
     rpc_client::RpcClient,
 };
 use tokio::task::JoinSet;
@@ -19,8 +20,9 @@ use volo_gen::rpc::{ImService, Message, PullRequest, PullResponse, SendRequest};
 
 /// A client of the RPC server at `addr`, with the default second for a call.
 pub fn client(addr: SocketAddr) -> RpcClient {
-    let rpc_target = vec![Target { host_port: addr.to_string() }];
-    RpcClient::new(RpcOptions { rpc_target, rpc_timeout: Duration::from_secs(1) })
+    let rpc_target = Targets(vec![Target { host_port: addr.to_string() }]);
+    let registry = RegistryOptions { etcd: Endpoints::default(), service_name: "demo.rpc.server".to_owned() };
+    RpcClient::new(RpcOptions { rpc_target, rpc_timeout: Duration::from_secs(1), registry })
 }
 
 /// Sends; returns the answer's Code and Msg.

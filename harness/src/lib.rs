@@ -1,9 +1,11 @@
 //! Starts real servers for the tests, on free ports of 127.0.0.1, and always ends them: [`redis::RedisServer`],
+//! [`etcd::EtcdServer`],
 //! this project's own programs ([`program::Program`]), and what tests say to them ([`http`], [`thrift`], [`calls`]).
 //!
 //! A test that cannot have its server fails; nothing is skipped.
 
 pub mod calls;
+pub mod etcd;
 pub mod http;
 pub mod program;
 pub mod redis;

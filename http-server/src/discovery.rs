@@ -1,75 +1,81 @@
-//! The RPC servers' addresses: names are resolved again and again, so that a server that moved is found.
+//! The RPC servers that there are: from names that are resolved again and again, or from etcd.
 
-use std::{collections::HashSet, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, io, net::SocketAddr, time::Duration};
 
-use async_broadcast::{InactiveReceiver, Receiver, Sender};
-use tokio::{net::lookup_host, time::sleep};
+use etcd_registry::{DEFAULT_WEIGHT, Instance, etcd::Etcd, instances, options::RegistryOptions};
+use tokio::{net::lookup_host, sync::watch, time::sleep};
 use tracing::warn;
-use volo::{
-    context::Endpoint,
-    discovery::{Change, Discover, Instance, diff_address},
-    loadbalance::error::LoadBalanceError,
-    net::Address,
-};
 
 use crate::options::Target;
 
 /// How often names are resolved: a container that was replaced is found within it.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Resolves the names of `--rpc-target`.
-#[derive(Clone)]
-pub struct DnsDiscover {
-    targets: Arc<[Target]>,
-    changes: InactiveReceiver<Change<()>>,
+/// The pause while no name resolves.
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
+
+/// An RPC server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is.
+    pub addr: SocketAddr,
+    /// Its share of the calls.
+    pub weight: u32,
 }
 
-impl DnsDiscover {
-    /// Starts watching the names.
-    pub fn new(targets: Vec<Target>) -> Self {
-        let targets: Arc<[Target]> = targets.into();
-        let (mut set, changes) = async_broadcast::broadcast(1);
-        set.set_overflow(true); // only the newest list counts
-        let discover = Self { targets, changes: changes.deactivate() };
-        if discover.targets.iter().any(|t| t.host_port.parse::<SocketAddr>().is_err()) {
-            tokio::spawn(watch(discover.targets.clone(), set));
+/// The servers that there are now; `None` while none was ever found.
+pub type Servers = watch::Receiver<Option<Vec<Server>>>;
+
+/// The servers at `targets`, each with the same share.
+pub fn at(targets: Vec<Target>) -> Servers {
+    let known: Option<BTreeSet<SocketAddr>> = targets.iter().map(|t| t.host_port.parse().ok()).collect();
+    let is_final = known.is_some();
+    let (set, servers) = watch::channel(known.map(with_equal_shares));
+    if !is_final {
+        tokio::spawn(until_closed(set.clone(), async move {
+            loop {
+                // A name server that is away leaves the last known addresses.
+                let pause = match resolve(&targets).await {
+                    Ok(found) => {
+                        set.send_replace(Some(with_equal_shares(found)));
+                        RESOLVE_INTERVAL
+                    }
+                    Err(_) => RETRY_PAUSE,
+                };
+                sleep(pause).await;
+            }
+        }));
+    }
+    servers
+}
+
+/// The servers that are registered in etcd, with the shares that they ask for.
+pub fn registered(registry: &RegistryOptions) -> Servers {
+    let mut instances = instances::follow(Etcd::new(&registry.etcd.0), &registry.service_name);
+    let (set, servers) = watch::channel(None);
+    tokio::spawn(until_closed(set.clone(), async move {
+        while instances.changed().await.is_ok() {
+            let list = instances.borrow_and_update().clone().unwrap_or_default();
+            set.send_replace(Some(addresses_of(list).await));
         }
-        discover
+    }));
+    servers
+}
+
+async fn until_closed<T>(set: watch::Sender<T>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = set.closed() => {}
     }
 }
 
-impl Discover for DnsDiscover {
-    type Key = ();
-    type Error = LoadBalanceError;
-
-    async fn discover<'s>(&'s self, _: &'s Endpoint) -> Result<Vec<Arc<Instance>>, LoadBalanceError> {
-        resolve(&self.targets).await.map_err(|e| LoadBalanceError::Discover(Box::new(e)))
-    }
-
-    fn key(&self, _: &Endpoint) {}
-
-    fn watch(&self, _: Option<&[()]>) -> Option<Receiver<Change<()>>> {
-        Some(self.changes.activate_cloned())
-    }
-}
-
-async fn watch(targets: Arc<[Target]>, set: Sender<Change<()>>) {
-    let mut known = Vec::new();
-    while !set.is_closed() {
-        sleep(RESOLVE_INTERVAL).await;
-        // A name server that is away leaves the last known addresses.
-        let Ok(found) = resolve(&targets).await else { continue };
-        let (change, changed) = diff_address((), known, found.clone());
-        known = found;
-        if changed {
-            let _ = set.broadcast_direct(change).await;
-        }
-    }
+fn with_equal_shares(addrs: BTreeSet<SocketAddr>) -> Vec<Server> {
+    addrs.into_iter().map(|addr| Server { addr, weight: DEFAULT_WEIGHT }).collect()
 }
 
 /// All addresses of all names; those that do not resolve are left out as long as one does.
-async fn resolve(targets: &[Target]) -> io::Result<Vec<Arc<Instance>>> {
-    let mut found = HashSet::new();
+async fn resolve(targets: &[Target]) -> io::Result<BTreeSet<SocketAddr>> {
+    let mut found = BTreeSet::new();
     let mut failed = None;
     for Target { host_port } in targets {
         match lookup_host(host_port).await {
@@ -82,9 +88,19 @@ async fn resolve(targets: &[Target]) -> io::Result<Vec<Arc<Instance>>> {
     }
     match failed {
         Some(e) if found.is_empty() => Err(e),
-        _ => Ok(found
-            .into_iter()
-            .map(|addr| Arc::new(Instance { address: Address::Ip(addr), weight: 10, tags: Default::default() }))
-            .collect()),
+        _ => Ok(found),
     }
+}
+
+/// The registry's entries as addresses; what does not resolve is left out.
+async fn addresses_of(instances: Vec<Instance>) -> Vec<Server> {
+    let mut servers = Vec::new();
+    for Instance { address, weight, .. } in instances {
+        let weight = if weight == 0 { DEFAULT_WEIGHT } else { weight };
+        match lookup_host(&address).await {
+            Ok(addrs) => servers.extend(addrs.take(1).map(|addr| Server { addr, weight })),
+            Err(e) => warn!(address, error = %e, "an RPC server's registered address does not resolve"),
+        }
+    }
+    servers
 }

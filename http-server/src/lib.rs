@@ -8,6 +8,7 @@
 //! Nothing here knows a store, a room or what a valid message is: the service says.
 
 pub mod answer;
+mod balance;
 pub mod discovery;
 pub mod error;
 pub mod layers;

@@ -2,10 +2,15 @@
 
 use std::{num::NonZeroUsize, str::FromStr, time::Duration};
 
+use etcd_registry::options::RegistryOptions;
 use humantime::parse_duration;
 use server_process::{logs::LogOptions, options::ConfigFile};
 
-use crate::{layers::BodyLimits, server::ConnectionLimits};
+use crate::{
+    discovery::{self, Servers},
+    layers::BodyLimits,
+    server::ConnectionLimits,
+};
 
 /// The JSON HTTP front of IMService.
 #[derive(Debug, clap::Parser)]
@@ -56,13 +61,42 @@ impl FrontOptions {
 /// Where the RPC server is; the command-line client takes them too.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RpcOptions {
-    /// The RPC servers: `host:port[,host:port]`
-    #[arg(long, env = "IM_RPC_TARGET", value_name = "ADDRS", value_delimiter = ',', default_value = "127.0.0.1:8888")]
-    pub rpc_target: Vec<Target>,
+    /// The RPC servers: `host:port[,host:port]`; empty to find them in etcd, or without it [default: 127.0.0.1:8888]
+    #[arg(long, env = "IM_RPC_TARGET", value_name = "ADDRS", default_value = "", hide_default_value = true)]
+    pub rpc_target: Targets,
 
     /// How long an RPC call may take
     #[arg(long, env = "IM_RPC_TIMEOUT", value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub rpc_timeout: Duration,
+
+    /// The registry.
+    #[command(flatten)]
+    pub registry: RegistryOptions,
+}
+
+impl RpcOptions {
+    /// The servers that they name.
+    pub fn servers(&self) -> Servers {
+        let targets = &self.rpc_target.0;
+        if targets.is_empty() && !self.registry.etcd.0.is_empty() {
+            return discovery::registered(&self.registry);
+        }
+        let local = || vec![Target { host_port: "127.0.0.1:8888".to_owned() }];
+        discovery::at(if targets.is_empty() { local() } else { targets.clone() })
+    }
+}
+
+/// Several of them, with commas between; or none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Targets(pub Vec<Target>);
+
+impl FromStr for Targets {
+    type Err = String;
+
+    fn from_str(value: &str) -> Result<Self, String> {
+        let targets = value.split(',').map(str::trim).filter(|target| !target.is_empty());
+        targets.map(Target::from_str).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// "host:port"; the host is a name or an address.

@@ -12,10 +12,10 @@ use volo_gen::rpc::{
 };
 use volo_thrift::{ApplicationException, ApplicationExceptionKind, ClientError, ServerError, context::ClientContext};
 
-use crate::{discovery::DnsDiscover, options::RpcOptions};
+use crate::{balance, options::RpcOptions};
 
-/// The name of the RPC server, as the Go services know it.
-const SERVICE_NAME: &str = "demo.rpc.server";
+/// How long a connection may take to come about, so that there is time left for another server.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How many more servers are tried when one refuses the connection.
 const OTHER_SERVERS_MAX: usize = 15;
@@ -39,9 +39,11 @@ struct Failure {
 impl RpcClient {
     /// A client of the servers that the options name. Connects when it is called.
     pub fn new(options: RpcOptions) -> Self {
-        let client = ImServiceClientBuilder::new(SERVICE_NAME)
-            .discover(DnsDiscover::new(options.rpc_target))
-            .connect_timeout(Some(options.rpc_timeout))
+        let (balance, dial) = balance::over(options.servers());
+        let client = ImServiceClientBuilder::new(options.registry.service_name)
+            .load_balance(balance)
+            .make_transport(dial)
+            .connect_timeout(Some(CONNECT_TIMEOUT.min(options.rpc_timeout)))
             .rpc_timeout(None) // Volo's would look like the server's own error
             .retry_count(OTHER_SERVERS_MAX)
             .layer_inner(NoSecondDelivery)

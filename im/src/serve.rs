@@ -41,14 +41,14 @@ pub struct Options {
 pub async fn run(options: Options) -> anyhow::Result<()> {
     logs::init(&options.log);
     let stop = shutdown::on_signal()?;
-    let rpc = RpcServer::bind(&options.rpc_addr, options.port.connections()).await?;
+    let rpc = RpcServer::bind(&options.rpc_addr, &options.port).await?;
     let http = HttpServer::bind(&options.http_addr, options.front.limits()).await?;
     let store = store::open(&options.service.store).await?;
     let service = Service::new(store, options.service.limits());
     let (rpc_addr, http_addr) = (rpc.local_addr(), http.local_addr());
     info!(rpc = %rpc_addr, http = %http_addr, store = %options.service.store, "serving");
     welcome(rpc_addr, http_addr, &options.service.store);
-    tokio::join!(rpc.serve(service.clone(), options.port.connection(), stop.clone()), http.serve(service, stop));
+    tokio::join!(rpc.serve(service.clone(), &options.port, stop.clone()), http.serve(service, stop));
     Ok(())
 }
 

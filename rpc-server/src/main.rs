@@ -14,10 +14,10 @@ async fn start() -> anyhow::Result<()> {
     let options: Options = options::parse();
     logs::init(&options.log);
     let stop = shutdown::on_signal()?;
-    let server = Server::bind(&options.rpc_addr, options.port.connections()).await?;
+    let server = Server::bind(&options.rpc_addr, &options.port).await?;
     let store = store::open(&options.service.store).await?;
     info!(rpc = %server.local_addr(), store = %options.service.store, "serving");
     let service = Service::new(store, options.service.limits());
-    server.serve(service, options.port.connection(), stop).await;
+    server.serve(service, &options.port, stop).await;
     Ok(())
 }

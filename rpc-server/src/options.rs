@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
+use etcd_registry::{options::RegistryOptions, registration::Advertise};
 use humantime::parse_duration;
 use server_process::{listener::Connections, logs::LogOptions, options::ConfigFile};
 
@@ -27,7 +28,7 @@ pub struct Options {
     _config: ConfigFile,
 }
 
-/// What connections may ask of the RPC port; `im serve` takes these too.
+/// What connections may ask of the RPC port, and how others find it; `im serve` takes these too.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PortOptions {
     /// The longest message with its framing, in bytes
@@ -69,6 +70,14 @@ pub struct PortOptions {
     /// The most bytes of unfinished messages over all connections
     #[arg(long, env = "IM_RPC_BUFFER_BYTES_MAX", value_name = "BYTES", default_value = "268435456")]
     pub rpc_buffer_bytes_max: NonZeroUsize,
+
+    /// The registry.
+    #[command(flatten)]
+    pub registry: RegistryOptions,
+
+    /// The address that is registered, `host:port`; without it the listening one, or the outbound interface's
+    #[arg(long, env = "IM_ADVERTISE", value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
+    pub advertise: Advertise,
 }
 
 impl PortOptions {

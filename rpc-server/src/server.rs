@@ -2,13 +2,17 @@
 
 use std::net::SocketAddr;
 
+use etcd_registry::registration::Registration;
 use server_process::{
-    listener::{BindError, Connections, Listener},
+    listener::{BindError, Listener},
     shutdown::CancellationToken,
 };
 use volo_gen::rpc::ImService;
 
-use crate::connection::{self, Limits, Shares};
+use crate::{
+    connection::{self, Shares},
+    options::PortOptions,
+};
 
 /// The bound RPC server.
 ///
@@ -24,8 +28,8 @@ impl Server {
     ///
     /// # Errors
     /// The address cannot be listened on.
-    pub async fn bind(addr: &str, connections: Connections) -> Result<Self, BindError> {
-        Ok(Self { listener: Listener::bind("--rpc-addr", addr, connections).await? })
+    pub async fn bind(addr: &str, options: &PortOptions) -> Result<Self, BindError> {
+        Ok(Self { listener: Listener::bind("--rpc-addr", addr, options.connections()).await? })
     }
 
     /// The address that is listened on.
@@ -33,16 +37,25 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`, then finishes the calls in flight.
-    pub async fn serve<S>(self, service: S, limits: Limits, stop: CancellationToken)
+    /// Registers where a registry is given, and serves until `stop`; then takes the server out of the registry, and
+    /// only then closes the port, so that nobody is sent to a closed one, and finishes the calls in flight.
+    pub async fn serve<S>(self, service: S, options: &PortOptions, stop: CancellationToken)
     where
         S: ImService + Clone + Send + Sync + 'static,
     {
-        let shares = Shares::new(limits);
+        let registration = Registration::start(&options.registry, options.advertise.clone(), self.local_addr());
+        let (shares, close) = (Shares::new(options.connection()), CancellationToken::new());
         let connection = |stream, _peer| {
-            let (service, shares, stop) = (service.clone(), shares.clone(), stop.clone());
-            async move { connection::serve(stream, &service, shares, stop).await }
+            let (service, shares, close) = (service.clone(), shares.clone(), close.clone());
+            async move { connection::serve(stream, &service, shares, close).await }
         };
-        self.listener.serve(stop.clone(), connection).await;
+        let stopping = async {
+            stop.cancelled().await;
+            if let Some(registration) = registration {
+                registration.deregister().await;
+            }
+            close.cancel();
+        };
+        tokio::join!(self.listener.serve(close.clone(), connection), stopping);
     }
 }
