@@ -1,13 +1,13 @@
 //! An etcd of a test's own.
 
 use std::{
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
 };
 
 use tempfile::TempDir;
 
-use crate::{free_port, wait_until};
+use crate::{free_port, http::request, wait_until};
 
 /// A running etcd, with its data in a directory of its own. Ended when it is dropped.
 pub struct EtcdServer {
@@ -51,9 +51,10 @@ impl EtcdServer {
     }
 
     fn wait_until_it_answers(&self) {
-        wait_until("etcd answers", || {
+        let addr = SocketAddr::from(([127, 0, 0, 1], self.port));
+        wait_until("etcd is healthy", || {
             self.child_lives();
-            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            TcpStream::connect(addr).is_ok() && request(addr, "GET /health HTTP/1.1", b"").text().contains("true")
         });
     }
 
