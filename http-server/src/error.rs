@@ -9,6 +9,9 @@ use volo_http::{body::Body, response::Response, server::IntoResponse};
 /// When to try again after a 503 or 504, in seconds: a store that restarts is back in about this time.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
+/// The longest sentence about a request that cannot be read, in characters.
+const SENTENCE_CHARS_MAX: usize = 300;
+
 /// A failed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
@@ -25,7 +28,13 @@ impl ApiError {
 
     /// The request's parameters cannot be read. The text begins as the Go reference's does.
     pub fn unreadable(why: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, format!("Failed to parse request body: {why}"))
+        let mut sentence = format!("Failed to parse request body: {why}");
+        // It may repeat what was sent, which may be megabytes.
+        if let Some((end, _)) = sentence.char_indices().nth(SENTENCE_CHARS_MAX) {
+            sentence.truncate(end);
+            sentence.push('…');
+        }
+        Self::new(StatusCode::BAD_REQUEST, sentence)
     }
 
     /// The path is there, but not for this method.

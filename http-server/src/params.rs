@@ -160,11 +160,11 @@ impl Params {
             parsed.map_err(|e| ApiError::unreadable(format!("{name}: {value:?}: {e}")))
         }
         match field {
-            Field::Cursor => self.cursor = number(field.name(), &value)?,
-            Field::Limit => self.limit = number(field.name(), &value)?,
+            Field::Cursor => self.cursor = number(field.name(), &value)?.or(self.cursor),
+            Field::Limit => self.limit = number(field.name(), &value)?.or(self.limit),
             Field::Reverse => {
                 self.reverse = match value.to_ascii_lowercase().as_str() {
-                    "" => None,
+                    "" => self.reverse,
                     "1" | "t" | "true" => Some(true),
                     "0" | "f" | "false" => Some(false),
                     _ => return Err(ApiError::unreadable(format!("reverse: {value:?}: true or false is expected"))),

@@ -1,14 +1,15 @@
 //! The RPC client as an [`ImService`]: the front and the command-line client call it as they would call the service
 //! itself.
 
-use std::{cell::RefCell, future::Future, io, time::Duration};
+use std::{borrow::Cow, cell::RefCell, future::Future, io, time::Duration};
 
 use metainfo::{METAINFO, MetaInfo};
 use motore::{layer::Layer, service::Service};
+use pilota::FastStr;
 use tokio::time::timeout;
 use tracing::warn;
 use volo_gen::rpc::{
-    ImService, ImServiceClient, ImServiceClientBuilder, PullRequest, PullResponse, SendRequest, SendResponse,
+    ImService, ImServiceClient, ImServiceClientBuilder, Message, PullRequest, PullResponse, SendRequest, SendResponse,
 };
 use volo_thrift::{ApplicationException, ApplicationExceptionKind, ClientError, ServerError, context::ClientContext};
 
@@ -79,15 +80,36 @@ impl RpcClient {
 impl ImService for RpcClient {
     async fn send(&self, req: SendRequest) -> Result<SendResponse, ServerError> {
         let answer = self.call(self.client.send(req)).await;
+        let answer = answer.map(|answer| answer.map(|a| SendResponse { code: a.code, msg: as_text(a.msg) }));
         answer.unwrap_or_else(|Failure { code, msg }| Ok(SendResponse { code, msg: msg.into() }))
     }
 
     async fn pull(&self, req: PullRequest) -> Result<PullResponse, ServerError> {
         let answer = self.call(self.client.pull(req)).await;
+        let answer = answer.map(|answer| answer.map(page_as_text));
         answer.unwrap_or_else(|Failure { code, msg }| {
             Ok(PullResponse { code, msg: msg.into(), messages: None, has_more: None, next_cursor: None })
         })
     }
+}
+
+/// The library's decoder does not check that strings are text, and Go services keep what is none.
+fn as_text(text: FastStr) -> FastStr {
+    match String::from_utf8_lossy(text.as_bytes()) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(mended) => mended.into(),
+    }
+}
+
+fn page_as_text(page: PullResponse) -> PullResponse {
+    let message_as_text = |m: Message| Message {
+        chat: m.chat.map(as_text),
+        text: m.text.map(as_text),
+        sender: m.sender.map(as_text),
+        send_time: m.send_time,
+    };
+    let messages = page.messages.map(|messages| messages.into_iter().map(message_as_text).collect());
+    PullResponse { msg: as_text(page.msg), messages, ..page }
 }
 
 /// Volo tries the next server after any failed connection, also one that was lost with the call on it, and a Send

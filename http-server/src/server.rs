@@ -13,6 +13,7 @@ use server_process::{
     shutdown::CancellationToken,
 };
 use tokio::net::TcpStream;
+use tokio_io_timeout::TimeoutStream;
 use tracing::debug;
 use volo::net::Address;
 use volo_gen::rpc::ImService;
@@ -22,6 +23,9 @@ use crate::{
     layers::{self, BodyLimits},
     routes,
 };
+
+/// How long a client may take none of an answer's bytes.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a connection may take.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +83,9 @@ where
             front.call(&mut cx, request.map(Body::from_incoming)).await
         }
     });
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), answer));
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(Box::pin(stream)), answer));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {

@@ -54,7 +54,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Calls in flight over all connections. More are refused at once.
     pub calls_max: usize,
-    /// Received bytes of unfinished messages over all connections.
+    /// Bytes over all connections of unfinished messages, of calls in flight and of answers that wait to be written.
     pub buffer_bytes_max: usize,
 }
 
@@ -73,6 +73,19 @@ impl Shares {
         let permits = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         Self { limits, calls: permits(limits.calls_max), buffers: permits(limits.buffer_bytes_max >> 10) }
     }
+
+    /// A share of [`Limits::buffer_bytes_max`]; small ones are free.
+    fn buffer(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, ApplicationException> {
+        if bytes <= BUFFER_BYTES_FREE {
+            return Ok(None);
+        }
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        self.buffers.clone().try_acquire_many_owned(kib).map(Some).map_err(|_| {
+            let text =
+                format!("{} bytes are in flight, the most that are taken: try again", self.limits.buffer_bytes_max);
+            ApplicationException::new(ApplicationExceptionKind::INTERNAL_ERROR, text)
+        })
+    }
 }
 
 /// Serves a connection until the client closes it, a timeout, a message after which the next one cannot be found, or
@@ -87,7 +100,7 @@ pub async fn serve<S: ImService>(stream: TcpStream, service: &S, shares: Shares,
         while calls.len() < CALLS_PER_CONNECTION_MAX
             && let Some(incoming) = inbox.next()
         {
-            calls.push_back(answer(service, admit(incoming, &shares, &mut turns)));
+            calls.push_back(answer(service, &shares, admit(incoming, &shares, &mut turns)));
         }
         if inbox.closed && calls.is_empty() {
             return;
@@ -96,7 +109,7 @@ pub async fn serve<S: ImService>(stream: TcpStream, service: &S, shares: Shares,
             biased;
             Some(answered) = calls.next(), if !calls.is_empty() => {
                 let mut answered = Some(answered);
-                while let Some((to, answer, _in_flight)) = answered {
+                while let Some((to, answer, _buffer)) = answered {
                     if let Some(answer) = answer && let Err(e) = reply::write(&mut out, &to, &answer) {
                         debug!(error = %e, "a reply could not be written");
                         return;
@@ -251,8 +264,11 @@ impl Inbox {
 struct Admitted {
     to: ReplyTo,
     oneway: bool,
-    call: Result<(ImServiceRequestRecv, Turn, OwnedSemaphorePermit), ApplicationException>,
+    call: Result<(ImServiceRequestRecv, Turn, InFlight), ApplicationException>,
 }
+
+/// What a call holds until it ends: its place among all calls, and the memory of its message.
+type InFlight = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 fn admit(incoming: Incoming, shares: &Shares, turns: &mut Turns) -> Admitted {
     let message = match incoming {
@@ -264,37 +280,45 @@ fn admit(incoming: Incoming, shares: &Shares, turns: &mut Turns) -> Admitted {
             let text = format!("{} calls are in flight, the most that are taken: try again", shares.limits.calls_max);
             ApplicationException::new(ApplicationExceptionKind::INTERNAL_ERROR, text)
         })?;
+        let buffer = shares.buffer(message.arguments.len())?;
         let turn = turns.next(&request);
-        Ok((request, turn, in_flight))
+        Ok((request, turn, (in_flight, buffer)))
     });
     Admitted { oneway: message.kind == kind::ONEWAY, to: message.reply_to, call }
 }
 
-/// Runs the call in its turn.
+/// Runs the call in its turn. With the answer comes its share of the memory, to be given back when it was written.
 async fn answer<S: ImService>(
     service: &S,
+    shares: &Shares,
     admitted: Admitted,
 ) -> (ReplyTo, Option<Answer>, Option<OwnedSemaphorePermit>) {
     let Admitted { to, oneway, call } = admitted;
-    let (answer, in_flight) = match call {
-        Err(e) => (Answer::Exception(e), None),
+    let answered = match call {
         Ok((request, turn, in_flight)) => {
             for earlier in turn.after {
                 let _ = earlier.await; // ended, in whatever way
             }
-            let answer = match request {
-                ImServiceRequestRecv::Send(args) => {
-                    service.send(args.req).await.map(|r| Answer::Send(ImServiceSendResultSend::Ok(r)))
-                }
-                ImServiceRequestRecv::Pull(args) => {
-                    service.pull(args.req).await.map(|r| Answer::Pull(ImServicePullResultSend::Ok(r)))
-                }
-            };
-            drop(turn.done);
-            (answer.unwrap_or_else(|e| Answer::Exception(exception(e))), Some(in_flight))
+            let answer = run(service, request).await;
+            drop((turn.done, in_flight));
+            answer.and_then(|answer| Ok((shares.buffer(answer.bytes())?, answer)))
+        }
+        Err(e) => Err(e),
+    };
+    let (buffer, answer) = answered.unwrap_or_else(|e| (None, Answer::Exception(e)));
+    (to, (!oneway).then_some(answer), buffer)
+}
+
+async fn run<S: ImService>(service: &S, request: ImServiceRequestRecv) -> Result<Answer, ApplicationException> {
+    let answer = match request {
+        ImServiceRequestRecv::Send(args) => {
+            service.send(args.req).await.map(|r| Answer::Send(ImServiceSendResultSend::Ok(r)))
+        }
+        ImServiceRequestRecv::Pull(args) => {
+            service.pull(args.req).await.map(|r| Answer::Pull(ImServicePullResultSend::Ok(r)))
         }
     };
-    (to, (!oneway).then_some(answer), in_flight)
+    answer.map_err(exception)
 }
 
 fn exception(e: ServerError) -> ApplicationException {

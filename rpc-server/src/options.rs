@@ -67,7 +67,7 @@ pub struct PortOptions {
     #[arg(long, env = "IM_RPC_CALLS_MAX", value_name = "N", default_value = "4096")]
     pub rpc_calls_max: NonZeroUsize,
 
-    /// The most bytes of unfinished messages over all connections
+    /// The most bytes over all connections of messages and answers on their way
     #[arg(long, env = "IM_RPC_BUFFER_BYTES_MAX", value_name = "BYTES", default_value = "268435456")]
     pub rpc_buffer_bytes_max: NonZeroUsize,
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use pilota::FastStr;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{debug, warn};
 use volo_gen::rpc;
 use volo_thrift::ServerError;
 
@@ -90,7 +90,11 @@ impl Service {
         let result = timeout(self.limits.store_timeout, call).await.unwrap_or(Err(StoreError::TimedOut));
         Ok(result.inspect_err(|e| {
             let cause = std::error::Error::source(e).map(tracing::field::display);
-            warn!(error = %e, cause, "a call failed");
+            match e {
+                // The store has said that it is away; not every call has to.
+                StoreError::Unavailable(_) => debug!(error = %e, cause, "a call failed"),
+                _ => warn!(error = %e, cause, "a call failed"),
+            }
         })?)
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use pilota::FastStr;
-use redis::{Client, ConnectionInfo, RedisError, Script, Value, aio::ConnectionLike, cmd};
+use redis::{Client, ConnectionInfo, ErrorKind, RedisError, Script, Value, aio::ConnectionLike, cmd};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -42,8 +42,9 @@ const PROPOSALS: usize = 2;
 /// Redis that is restarted takes longer than a caller waits.
 const RETRY_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(30), Duration::from_millis(100)];
 
-/// Entries that are asked for at once. Bounds what a page of the largest texts makes Redis send: 8 MiB.
-const READ_CHUNK: usize = 128;
+/// Entries that are asked for first, and at most, at once: each time twice as many. So a page of the largest texts
+/// makes Redis send little more than the page's bytes.
+const READ_CHUNKS: (usize, usize) = (16, 256);
 
 static APPEND_AFTER_LAST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/append_after_last.lua")));
 static APPEND_ONCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/append_once.lua")));
@@ -104,8 +105,10 @@ where
             (None, Direction::Forward) => "-".to_owned(),
             (None, Direction::Reverse) => "+".to_owned(),
         };
+        let mut chunk = READ_CHUNKS.0;
         while page.wanted() > 0 {
-            let count = page.wanted().min(READ_CHUNK);
+            let count = page.wanted().min(chunk);
+            chunk = (chunk * 2).min(READ_CHUNKS.1);
             let entries = match self.read(&key, &start, query.direction, count).await {
                 Err(e) if may_have_arrived(&e) => self.read(&key, &start, query.direction, count).await,
                 result => result,
@@ -255,7 +258,8 @@ fn is_refused_time(e: &RedisError) -> bool {
 
 /// Whether a command that failed so may still have been carried out.
 fn may_have_arrived(e: &RedisError) -> bool {
-    e.is_io_error() && !e.is_connection_refusal() // the latter is what `Connection` says when there is none
+    // A refusal is what `Connection` says when there is none.
+    e.kind() == ErrorKind::Parse || (e.is_io_error() && !e.is_connection_refusal())
 }
 
 fn not_stored(e: RedisError) -> StoreError {

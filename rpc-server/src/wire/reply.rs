@@ -1,9 +1,12 @@
 //! Writes a reply in the form of its call.
 
 use bytes::{BufMut, BytesMut};
-use pilota::thrift::{
-    ApplicationException, Message, TMessageIdentifier, TMessageType, TOutputProtocol, ThriftException,
-    binary::TBinaryProtocol, compact::TCompactOutputProtocol,
+use pilota::{
+    FastStr,
+    thrift::{
+        ApplicationException, Message, TMessageIdentifier, TMessageType, TOutputProtocol, ThriftException,
+        binary::TBinaryProtocol, compact::TCompactOutputProtocol,
+    },
 };
 use volo_gen::rpc::{ImServicePullResultSend, ImServiceSendResultSend};
 
@@ -26,6 +29,13 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// About how much memory it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        let Self::Pull(ImServicePullResultSend::Ok(page)) = self else { return 0 };
+        let text = |text: &Option<FastStr>| text.as_ref().map_or(0, |text| text.len());
+        page.messages.iter().flatten().map(|m| 128 + text(&m.chat) + text(&m.text) + text(&m.sender)).sum()
+    }
+
     fn kind(&self) -> u8 {
         if matches!(self, Self::Exception(_)) { kind::EXCEPTION } else { kind::REPLY }
     }

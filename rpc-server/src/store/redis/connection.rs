@@ -83,7 +83,8 @@ impl Connection {
     }
 
     fn watch_for_breaks<T>(&self, number: u64, result: Result<T, RedisError>) -> Result<T, RedisError> {
-        if result.as_ref().is_err_and(|e| e.is_unrecoverable_error()) {
+        // A master that became a replica answers on and on that it is read-only.
+        if result.as_ref().is_err_and(|e| e.is_unrecoverable_error() || e.code() == Some("READONLY")) {
             self.replace_if(|current| current == number);
         }
         result
