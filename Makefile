@@ -1,6 +1,6 @@
 # What a developer does here. CI calls the same targets.
 
-.PHONY: help run check fmt-check lint deny advisories test bench compose-check
+.PHONY: help run check fmt-check lint deny advisories test bench interop fuzz compose-check
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,14 @@ test: ## All tests, with a real redis-server
 bench: ## CPU, throughput and memory of the servers, as a Markdown table (needs wrk)
 	cargo build --release --workspace --locked
 	python3 bench/figures.py
+
+interop: ## Thrift clients and servers of other languages against these servers, as a Markdown table (needs Go)
+	cargo build --workspace --locked
+	interop/run.sh target/debug
+
+fuzz: ## A minute of any bytes for the message reader and for a whole connection (needs cargo-fuzz)
+	cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run message -- -max_total_time=60 -max_len=4096
+	cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run connection -- -max_total_time=60 -max_len=4096
 
 compose-check: ## docker-compose up from a clean clone, on a Docker daemon of its own (as root, some minutes)
 	deploy/compose-check.sh
