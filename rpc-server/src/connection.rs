@@ -126,7 +126,7 @@ pub async fn serve<S: ImService>(stream: TcpStream, service: &S, shares: Shares,
                     inbox.idle();
                 }
             }
-            () = stop.cancelled(), if !inbox.closed => inbox.closed = true,
+            () = stop.cancelled(), if !inbox.stopping => inbox.stopping = true,
             () = inbox.fill(&stream), if !inbox.closed && calls.len() < CALLS_PER_CONNECTION_MAX => {}
         }
     }
@@ -143,8 +143,12 @@ struct Inbox {
     share: Option<OwnedSemaphorePermit>,
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
-    /// Nothing more is to be read.
+    /// Nothing more is to be read; what has come whole is still served.
     closed: bool,
+    /// Where the next message begins is unknown.
+    lost: bool,
+    /// What has come is still read, and no more.
+    stopping: bool,
 }
 
 /// What is to be answered.
@@ -165,12 +169,14 @@ impl Inbox {
             deadline,
             timer: Box::pin(sleep_until(deadline)),
             closed: false,
+            lost: false,
+            stopping: false,
         }
     }
 
     /// Takes the next message, if it is there whole.
     fn next(&mut self) -> Option<Incoming> {
-        if self.closed || self.bytes.is_empty() {
+        if self.lost || self.bytes.is_empty() {
             return None;
         }
         let taken = match self.receiver.next(&mut self.bytes) {
@@ -181,11 +187,11 @@ impl Inbox {
             Received::Message(message) => Incoming::Message(message),
             Received::Refused(to, fault) => Incoming::Refused(to, (&fault).into()),
             Received::Broken(to, fault) => {
-                self.closed = true;
+                (self.closed, self.lost) = (true, true);
                 Incoming::Refused(to, (&fault).into())
             }
             Received::Foreign => {
-                self.closed = true;
+                (self.closed, self.lost) = (true, true);
                 return None;
             }
         };
@@ -213,6 +219,10 @@ impl Inbox {
 
     /// Receives some more; `closed` when there is no more, or it comes too late or is too much.
     async fn fill(&mut self, stream: &TcpStream) {
+        if self.stopping {
+            self.closed = !self.read(stream).is_ok_and(|count| count > 0);
+            return;
+        }
         loop {
             tokio::select! {
                 ready = stream.readable() => match ready.and_then(|()| self.read(stream)) {

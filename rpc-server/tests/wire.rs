@@ -205,6 +205,21 @@ fn a_client_that_closes_its_side_still_gets_its_answers() {
 }
 
 #[test]
+fn calls_that_have_come_when_the_server_stops_are_still_answered() {
+    let (mut server, _dir) = start(&[]);
+    let mut stream = connect(&server);
+    let calls: Vec<u8> = (0..100).flat_map(|i| encode(&send(i, "a:b", "x", "a"), FRAMED)).collect();
+    stream.write_all(&calls).expect("written");
+    read_reply(&mut stream, FRAMED).expect("the first answer: all have come");
+    let stopping = std::thread::spawn(move || server.stop().0.success());
+    for _ in 1..100 {
+        assert_eq!(code(&read_reply(&mut stream, FRAMED).expect("a reply")), 0);
+    }
+    assert!(is_closed(&mut stream));
+    assert!(stopping.join().expect("stopped"));
+}
+
+#[test]
 fn bytes_may_come_one_by_one() {
     let (server, _dir) = start(&[]);
     for form in forms().into_iter().filter(|(_, envelope)| *envelope != Envelope::TTHeader(40_000)) {
