@@ -1,4 +1,4 @@
-//! Which RPC server gets a call: by their shares at random, and those that could not be connected to last.
+//! Which RPC server gets a call: by their shares at random, and those that did not answer last.
 
 use std::{
     collections::HashMap,
@@ -8,9 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use motore::{layer::Layer, service::Service};
 use tokio::time::timeout;
 use volo::{
-    context::Endpoint,
+    context::{Context, Endpoint},
     discovery::{Change, DummyDiscover},
     loadbalance::{LoadBalance, error::LoadBalanceError},
     net::{
@@ -19,29 +20,32 @@ use volo::{
         dial::{DefaultMakeTransport, MakeTransport},
     },
 };
+use volo_thrift::{ClientError, context::ClientContext};
 
 use crate::discovery::{Server, Servers};
 
-/// How long a server that could not be connected to is asked last.
-const AVOID_TIME: Duration = Duration::from_secs(1);
+/// How long a server is asked last that could not be connected to: finding out again is quick.
+const AVOID_UNREACHABLE: Duration = Duration::from_secs(1);
+
+/// How long a server is asked last that let a call time out: each caller who finds out again has waited for nothing.
+const AVOID_SILENT: Duration = Duration::from_secs(5);
 
 /// How long a call waits for the first list of servers.
 const FIRST_LIST_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// The servers that could not be connected to, and until when they are avoided.
+/// The servers that did not answer, and until when they are avoided.
 #[derive(Debug, Clone, Default)]
 struct Avoided(Arc<Mutex<HashMap<SocketAddr, Instant>>>);
 
 impl Avoided {
-    fn note(&self, addr: &Address, connected: bool) {
-        let Address::Ip(addr) = addr else { return };
+    fn avoid(&self, addr: SocketAddr, time: Duration) {
         let mut avoided = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if connected {
-            avoided.remove(addr);
-        } else {
-            avoided.retain(|_, until| *until > Instant::now());
-            avoided.insert(*addr, Instant::now() + AVOID_TIME);
-        }
+        avoided.retain(|_, until| *until > Instant::now());
+        avoided.insert(addr, Instant::now() + time);
+    }
+
+    fn welcome(&self, addr: SocketAddr) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&addr);
     }
 
     fn contains(&self, addr: &SocketAddr) -> bool {
@@ -57,11 +61,11 @@ pub struct Balance {
     avoided: Avoided,
 }
 
-/// Connects to servers and tells [`Balance`] what came of it.
+/// Goes around each attempt at a server, and tells [`Balance`] what came of it.
 #[derive(Debug, Clone)]
-pub struct Dial {
-    inner: DefaultMakeTransport,
+pub struct Observer {
     avoided: Avoided,
+    timeout: Duration,
 }
 
 /// No server was found yet.
@@ -69,10 +73,10 @@ pub struct Dial {
 #[error("no RPC server was found yet")]
 struct NoneFound;
 
-/// A chooser among `servers`, and how they are connected to.
-pub fn over(servers: Servers) -> (Balance, Dial) {
+/// A chooser among `servers`, and who observes the calls, which take `timeout` at most.
+pub fn over(servers: Servers, timeout: Duration) -> (Balance, Observer) {
     let avoided = Avoided::default();
-    (Balance { servers, avoided: avoided.clone() }, Dial { inner: DefaultMakeTransport::new(), avoided })
+    (Balance { servers, avoided: avoided.clone() }, Observer { avoided, timeout })
 }
 
 impl LoadBalance<DummyDiscover> for Balance {
@@ -95,15 +99,15 @@ impl LoadBalance<DummyDiscover> for Balance {
 impl Balance {
     /// All servers, in the order in which they are to be tried.
     fn order(&self, servers: &[Server]) -> Vec<Address> {
-        let start = pick(servers, fastrand::u64(..));
-        let order = servers[start..].iter().chain(&servers[..start]).map(|server| server.addr);
-        let (avoided, living): (Vec<_>, Vec<_>) = order.partition(|addr| self.avoided.contains(addr));
-        living.into_iter().chain(avoided).map(Address::Ip).collect()
+        let (avoided, mut living): (Vec<_>, Vec<_>) = servers.iter().partition(|s| self.avoided.contains(&s.addr));
+        let first = pick(&living, fastrand::u64(..));
+        living.rotate_left(first);
+        living.into_iter().chain(avoided).map(|server| Address::Ip(server.addr)).collect()
     }
 }
 
-/// The index of a server: each is met by as many numbers as its share has of all.
-fn pick(servers: &[Server], number: u64) -> usize {
+/// The index of a server, 0 for none: each is met by as many numbers as its share has of all.
+fn pick(servers: &[&Server], number: u64) -> usize {
     let all: u64 = servers.iter().map(|server| u64::from(server.weight)).sum();
     let mut left = number.checked_rem(all).unwrap_or(0);
     let met = servers.iter().position(|server| {
@@ -115,27 +119,83 @@ fn pick(servers: &[Server], number: u64) -> usize {
     met.unwrap_or(0)
 }
 
+/// See [`Observer`].
+#[derive(Debug, Clone)]
+pub struct Observed<S> {
+    inner: S,
+    observer: Observer,
+}
+
+impl<S> Layer<S> for Observer {
+    type Service = Observed<S>;
+
+    fn layer(self, inner: S) -> Observed<S> {
+        Observed { inner, observer: self }
+    }
+}
+
+impl<S, Req> Service<ClientContext, Req> for Observed<S>
+where
+    S: Service<ClientContext, Req, Error = ClientError> + Send + Sync,
+    Req: Send,
+{
+    type Response = S::Response;
+    type Error = ClientError;
+
+    async fn call(&self, cx: &mut ClientContext, req: Req) -> Result<S::Response, ClientError> {
+        let Some(Address::Ip(addr)) = cx.rpc_info().callee().address else { return self.inner.call(cx, req).await };
+        let mut attempt = Attempt { observer: &self.observer, addr, begun: Instant::now(), answered: None };
+        let answer = self.inner.call(cx, req).await;
+        attempt.answered = Some(!matches!(answer, Err(ClientError::Transport(_))));
+        answer
+    }
+}
+
+/// A call on its way to a server.
+struct Attempt<'o> {
+    observer: &'o Observer,
+    addr: SocketAddr,
+    begun: Instant,
+    answered: Option<bool>,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        match self.answered {
+            Some(true) => self.observer.avoided.welcome(self.addr),
+            Some(false) => self.observer.avoided.avoid(self.addr, AVOID_UNREACHABLE),
+            // Nobody waits any more: for want of time, of which another server may have had its part.
+            None if self.begun.elapsed() >= self.observer.timeout / 2 => {
+                self.observer.avoided.avoid(self.addr, AVOID_SILENT);
+            }
+            None => {} // the caller went away
+        }
+    }
+}
+
+/// Connects to servers.
+#[derive(Debug, Clone, Default)]
+pub struct Dial(DefaultMakeTransport);
+
 impl MakeTransport for Dial {
     type ReadHalf = OwnedReadHalf;
     type WriteHalf = OwnedWriteHalf;
 
     async fn make_transport(&self, addr: Address) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
-        let dialled = self.inner.make_transport(addr.clone()).await;
-        self.avoided.note(&addr, dialled.is_ok());
         // Whatever the reason, this connection never carried a call: the next server may have it.
-        dialled.map_err(|e| io::Error::new(io::ErrorKind::ConnectionRefused, e))
+        self.0.make_transport(addr).await.map_err(|e| io::Error::new(io::ErrorKind::ConnectionRefused, e))
     }
 
     fn set_connect_timeout(&mut self, timeout: Option<Duration>) {
-        self.inner.set_connect_timeout(timeout);
+        self.0.set_connect_timeout(timeout);
     }
 
     fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        self.inner.set_read_timeout(timeout);
+        self.0.set_read_timeout(timeout);
     }
 
     fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        self.inner.set_write_timeout(timeout);
+        self.0.set_write_timeout(timeout);
     }
 }
 
@@ -155,21 +215,24 @@ mod tests {
     fn each_server_is_met_as_often_as_its_share_says() {
         let servers = servers(&[10, 0, 30, 60]);
         let mut met = [0; 4];
-        (0..1_000).for_each(|number| met[pick(&servers, number)] += 1);
+        (0..1_000).for_each(|number| met[pick(&servers.iter().collect::<Vec<_>>(), number)] += 1);
         assert_eq!(met, [100, 0, 300, 600]);
     }
 
     #[test]
-    fn a_server_that_could_not_be_connected_to_is_tried_last_until_it_could() {
+    fn a_server_that_does_not_answer_is_tried_last_and_the_others_take_its_calls_by_their_shares() {
         let servers = servers(&[10, 10, 10]);
-        let (balance, dial) = over(watch::channel(Some(servers.clone())).1);
-        let dead = Address::Ip(servers[1].addr);
-        dial.avoided.note(&dead, false);
-        for _ in 0..50 {
+        let (balance, observer) = over(watch::channel(Some(servers.clone())).1, Duration::from_secs(1));
+        let silent = Address::Ip(servers[1].addr);
+        observer.avoided.avoid(servers[1].addr, AVOID_SILENT);
+        let mut first = HashMap::new();
+        for _ in 0..1_000 {
             let order = balance.order(&servers);
-            assert_eq!((order.len(), order.last()), (3, Some(&dead)));
+            assert_eq!((order.len(), order.last()), (3, Some(&silent)));
+            *first.entry(order[0].to_string()).or_insert(0) += 1;
         }
-        dial.avoided.note(&dead, true);
-        assert!((0..200).any(|_| balance.order(&servers)[0] == dead));
+        assert!(first.values().all(|count| (400..600).contains(count)), "{first:?}");
+        observer.avoided.welcome(servers[1].addr);
+        assert!((0..200).any(|_| balance.order(&servers)[0] == silent));
     }
 }

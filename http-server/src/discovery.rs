@@ -1,9 +1,17 @@
 //! The RPC servers that there are: from names that are resolved again and again, or from etcd.
 
-use std::{collections::BTreeSet, future::Future, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use etcd_registry::{DEFAULT_WEIGHT, Instance, etcd::Etcd, instances, options::RegistryOptions};
-use tokio::{net::lookup_host, sync::watch, time::sleep};
+use tokio::{
+    net::lookup_host,
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tracing::warn;
 
 use crate::options::Target;
@@ -28,79 +36,77 @@ pub type Servers = watch::Receiver<Option<Vec<Server>>>;
 
 /// The servers at `targets`, each with the same share.
 pub fn at(targets: Vec<Target>) -> Servers {
-    let known: Option<BTreeSet<SocketAddr>> = targets.iter().map(|t| t.host_port.parse().ok()).collect();
-    let is_final = known.is_some();
-    let (set, servers) = watch::channel(known.map(with_equal_shares));
-    if !is_final {
-        tokio::spawn(until_closed(set.clone(), async move {
-            loop {
-                // A name server that is away leaves the last known addresses.
-                let pause = match resolve(&targets).await {
-                    Ok(found) => {
-                        set.send_replace(Some(with_equal_shares(found)));
-                        RESOLVE_INTERVAL
-                    }
-                    Err(_) => RETRY_PAUSE,
-                };
-                sleep(pause).await;
-            }
-        }));
-    }
+    let (mut resolver, servers) = Resolver::new();
+    let shares: Vec<_> = targets.into_iter().map(|target| (target.host_port, DEFAULT_WEIGHT)).collect();
+    tokio::spawn(async move {
+        while !resolver.servers.is_closed() {
+            sleep(resolver.publish(&shares).await).await;
+        }
+    });
     servers
 }
 
 /// The servers that are registered in etcd, with the shares that they ask for.
 pub fn registered(registry: &RegistryOptions) -> Servers {
     let mut instances = instances::follow(Etcd::new(&registry.etcd.0), &registry.service_name);
-    let (set, servers) = watch::channel(None);
-    tokio::spawn(until_closed(set.clone(), async move {
-        while instances.changed().await.is_ok() {
-            let list = instances.borrow_and_update().clone().unwrap_or_default();
-            set.send_replace(Some(addresses_of(list).await));
+    let (mut resolver, servers) = Resolver::new();
+    tokio::spawn(async move {
+        while !resolver.servers.is_closed() {
+            let list = instances.borrow_and_update().clone();
+            let pause = match list {
+                Some(list) => resolver.publish(&list.into_iter().map(share).collect::<Vec<_>>()).await,
+                None => RESOLVE_INTERVAL,
+            };
+            if let Ok(Err(_)) = timeout(pause, instances.changed()).await {
+                return;
+            }
         }
-    }));
+    });
     servers
 }
 
-async fn until_closed<T>(set: watch::Sender<T>, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = work => {}
-        () = set.closed() => {}
+fn share(Instance { address, weight, .. }: Instance) -> (String, u32) {
+    (address, if weight == 0 { DEFAULT_WEIGHT } else { weight })
+}
+
+/// Publishes the addresses of servers that are known by "host:port".
+struct Resolver {
+    servers: watch::Sender<Option<Vec<Server>>>,
+    /// What each name meant last, for when it does not resolve any more; empty when it never did.
+    last: HashMap<String, Vec<SocketAddr>>,
+}
+
+impl Resolver {
+    fn new() -> (Self, Servers) {
+        let (set, servers) = watch::channel(None);
+        (Self { servers: set, last: HashMap::new() }, servers)
     }
-}
 
-fn with_equal_shares(addrs: BTreeSet<SocketAddr>) -> Vec<Server> {
-    addrs.into_iter().map(|addr| Server { addr, weight: DEFAULT_WEIGHT }).collect()
-}
+    /// Publishes all addresses of all names; returns the time until it is to be done again.
+    async fn publish(&mut self, shares: &[(String, u32)]) -> Duration {
+        let mut last = HashMap::new();
+        let mut servers = BTreeMap::new();
+        for (name, weight) in shares {
+            let addrs = self.addresses(name).await;
+            servers.extend(addrs.iter().map(|addr| (*addr, *weight)));
+            last.insert(name.clone(), addrs);
+        }
+        self.last = last;
+        if servers.is_empty() && !shares.is_empty() {
+            return RETRY_PAUSE;
+        }
+        let servers = servers.into_iter().map(|(addr, weight)| Server { addr, weight }).collect();
+        self.servers.send_replace(Some(servers));
+        RESOLVE_INTERVAL
+    }
 
-/// All addresses of all names; those that do not resolve are left out as long as one does.
-async fn resolve(targets: &[Target]) -> io::Result<BTreeSet<SocketAddr>> {
-    let mut found = BTreeSet::new();
-    let mut failed = None;
-    for Target { host_port } in targets {
-        match lookup_host(host_port).await {
-            Ok(addrs) => found.extend(addrs),
+    async fn addresses(&self, name: &str) -> Vec<SocketAddr> {
+        match lookup_host(name).await {
+            Ok(addrs) => addrs.collect(),
             Err(e) => {
-                warn!(target = %host_port, error = %e, "an RPC server's name does not resolve");
-                failed = Some(e);
+                warn!(server = name, error = %e, "an RPC server's name does not resolve");
+                self.last.get(name).cloned().unwrap_or_default()
             }
         }
     }
-    match failed {
-        Some(e) if found.is_empty() => Err(e),
-        _ => Ok(found),
-    }
-}
-
-/// The registry's entries as addresses; what does not resolve is left out.
-async fn addresses_of(instances: Vec<Instance>) -> Vec<Server> {
-    let mut servers = Vec::new();
-    for Instance { address, weight, .. } in instances {
-        let weight = if weight == 0 { DEFAULT_WEIGHT } else { weight };
-        match lookup_host(&address).await {
-            Ok(addrs) => servers.extend(addrs.take(1).map(|addr| Server { addr, weight })),
-            Err(e) => warn!(address, error = %e, "an RPC server's registered address does not resolve"),
-        }
-    }
-    servers
 }

@@ -40,14 +40,15 @@ struct Failure {
 impl RpcClient {
     /// A client of the servers that the options name. Connects when it is called.
     pub fn new(options: RpcOptions) -> Self {
-        let (balance, dial) = balance::over(options.servers());
+        let (balance, observer) = balance::over(options.servers(), options.rpc_timeout);
         let client = ImServiceClientBuilder::new(options.registry.service_name)
             .load_balance(balance)
-            .make_transport(dial)
+            .make_transport(balance::Dial::default())
             .connect_timeout(Some(CONNECT_TIMEOUT.min(options.rpc_timeout)))
             .rpc_timeout(None) // Volo's would look like the server's own error
             .retry_count(OTHER_SERVERS_MAX)
             .layer_inner(NoSecondDelivery)
+            .layer_inner(observer)
             .build();
         Self { client, timeout: options.rpc_timeout }
     }
