@@ -121,6 +121,9 @@ async fn keep(
     lease: &mut Option<Lease>,
 ) {
     let mut away = false;
+    if advertise.0.is_empty() && listening.ip().is_loopback() {
+        warn!(%listening, "the registry gets an address that only this machine reaches: listen elsewhere, or --advertise");
+    }
     loop {
         let checked = match advertise.address(listening, &registry.etcd).await {
             Ok(address) => check(etcd, &registry.service_name, address, lease).await.map_err(|e| e.to_string()),

@@ -1,11 +1,12 @@
 //! Starts real servers for the tests, on free ports of 127.0.0.1, and always ends them: [`redis::RedisServer`],
-//! [`etcd::EtcdServer`],
-//! this project's own programs ([`program::Program`]), and what tests say to them ([`http`], [`thrift`], [`calls`]).
+//! [`etcd::EtcdServer`], this project's own programs ([`program::Program`]), and what tests say to them ([`http`],
+//! [`thrift`], [`calls`], [`hostile`]).
 //!
 //! A test that cannot have its server fails; nothing is skipped.
 
 pub mod calls;
 pub mod etcd;
+pub mod hostile;
 pub mod http;
 pub mod program;
 pub mod redis;
@@ -13,6 +14,7 @@ pub mod thrift;
 
 use std::{
     net::TcpListener,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -28,4 +30,9 @@ pub fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(10), "{what}: not within 10 s");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn signal(name: &str, pid: u32) {
+    let ended = Command::new("kill").args([name, &pid.to_string()]).status().expect("kill runs");
+    assert!(ended.success(), "kill {name} {pid}");
 }

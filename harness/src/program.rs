@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::wait_until;
+use crate::{signal, wait_until};
 
 /// A running server program. Ended when it is dropped.
 pub struct Program {
@@ -83,11 +83,20 @@ impl Program {
         self.child.wait().expect("ended");
     }
 
+    /// Lets it hang: it takes connections and answers nothing.
+    pub fn pause(&self) {
+        signal("-STOP", self.child.id());
+    }
+
+    /// Lets a paused process go on.
+    pub fn resume(&self) {
+        signal("-CONT", self.child.id());
+    }
+
     /// Asks it to stop (SIGTERM) and waits; returns how it ended and how long it took.
     pub fn stop(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
-        let asked = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
-        assert!(asked.success());
+        signal("-TERM", self.child.id());
         let mut ended = None;
         while ended.is_none() {
             assert!(start.elapsed() < Duration::from_secs(20), "it does not stop");

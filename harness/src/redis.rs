@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{free_port, wait_until};
+use crate::{free_port, signal, wait_until};
 
 /// A running redis-server, with its data in a directory of its own. Ended when it is dropped.
 pub struct RedisServer {
@@ -112,9 +112,4 @@ fn spawn(port: u16, dir: &TempDir, args: &[String]) -> Child {
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server runs: install Debian's package redis-server")
-}
-
-fn signal(name: &str, pid: u32) {
-    let ended = Command::new("kill").args([name, &pid.to_string()]).status().expect("kill runs");
-    assert!(ended.success(), "kill {name} {pid}");
 }

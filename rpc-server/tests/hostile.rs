@@ -10,12 +10,12 @@ use std::{
 };
 
 use harness::{
+    hostile,
     program::Program,
-    thrift::{Envelope, Form, Protocol, Value, call, encode, forms, pull, read_reply, send, with_length},
+    thrift::{Envelope, Form, Protocol, Value, encode, read_reply, send},
 };
 use tempfile::TempDir;
 
-const UNFRAMED: Form = (Protocol::Binary, Envelope::Unframed);
 const FRAMED: Form = (Protocol::Binary, Envelope::Framed);
 
 /// What memory may ever grow by over all cases, in bytes: a few messages of the greatest length.
@@ -49,87 +49,6 @@ fn is_served(server: &Program) -> Duration {
     start.elapsed()
 }
 
-/// Hostile bytes, each with what it is.
-fn cases() -> Vec<(String, Vec<u8>)> {
-    let mut cases = Vec::new();
-    for form in forms().into_iter().filter(|(_, envelope)| *envelope != Envelope::TTHeader(40_000)) {
-        let (send, pull) = (encode(&send(1, "a:b", "hello", "a"), form), encode(&pull(1, "a:b", 9, true), form));
-        for (name, message) in [("Send", &send), ("Pull", &pull)] {
-            for at in 0..message.len() {
-                cases.push((format!("{form:?} {name} cut at {at}"), message[..at].to_vec()));
-                for byte in [0x00, 0x7F, 0x80, 0xFF] {
-                    let mut changed = message.clone();
-                    changed[at] = byte;
-                    cases.push((format!("{form:?} {name} with {byte:#x} at {at}"), changed));
-                }
-                for number in [-1i32, i32::MIN, i32::MAX, 0x00FF_FFFF, 9_000_000] {
-                    let mut changed = message.clone();
-                    let end = message.len().min(at + 4);
-                    changed[at..end].copy_from_slice(&number.to_be_bytes()[..end - at]);
-                    cases.push((format!("{form:?} {name} with {number} at {at}"), changed));
-                }
-            }
-        }
-    }
-    let head = |body: &[u8]| [&[0x80, 1, 0, 1, 0, 0, 0, 4][..], b"Send", &[0, 0, 0, 1], body].concat();
-    let compact = |body: &[u8]| [&[0x82, 0x21, 1, 4][..], b"Send", body].concat();
-    let nested = |levels: usize| head(&[12, 0, 1].repeat(levels));
-    for (what, bytes) in [
-        ("a string of 2 GiB", head(&[12, 0, 1, 12, 0, 1, 11, 0, 1, 0x7F, 0xFF, 0xFF, 0xFF])),
-        ("2^31 items", head(&[15, 0, 9, 12, 0x7F, 0xFF, 0xFF, 0xFF])),
-        ("2^31 items of a map", head(&[13, 0, 9, 2, 2, 0x7F, 0xFF, 0xFF, 0xFF])),
-        ("items below zero", head(&[15, 0, 9, 2, 0xFF, 0xFF, 0xFF, 0xFF])),
-        ("60,000 empty structs", head(&[&[15, 0, 9, 12, 0, 0, 0xEA, 0x60][..], &[0; 60_001]].concat())),
-        ("100,000 nested structs", nested(100_000)),
-        ("100,000 nested lists", head(&[&[15, 0, 9][..], &[15, 0, 0, 0, 1].repeat(100_000)].concat())),
-        ("100,000 nested Compact structs", compact(&[0x1C].repeat(100_000))),
-        ("a Compact length of 2^63", compact(&[0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F])),
-        ("a Compact length without end", compact(&[&[0x18][..], &[0xFF; 1_000]].concat())),
-        (
-            "Compact field ids out of bounds",
-            compact(&[&[0x03, 0xFE, 0xFF, 0x03, 0][..], &[0xF3, 0].repeat(10)].concat()),
-        ),
-        ("a TTHeader of 4 GiB", vec![0xFF, 0xFF, 0xFF, 0xFF, 0x10, 0x00]),
-        ("a THeader of 4 GiB", vec![0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0xFF]),
-        ("a frame of 2 GiB", vec![0x7F, 0xFF, 0xFF, 0xFF, 0x80, 0x01]),
-        ("a frame below zero", vec![0xFF, 0xFF, 0xFF, 0xFF, 0x80, 0x01]),
-        (
-            "a header longer than its frame",
-            with_length([&[0x10, 0, 0, 0, 0, 0, 0, 1, 0xFF, 0xFF][..], &[0; 8]].concat()),
-        ),
-        (
-            "a header info longer than its header",
-            with_length([&[0x10, 0, 0, 0, 0, 0, 0, 1, 0, 2, 0, 0, 1, 0xFF, 0xFF][..], &[0; 3]].concat()),
-        ),
-        ("255 transforms", with_length([&[0x10, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0xFF][..], &[0; 8]].concat())),
-        ("a zlib bomb", with_length(bomb())),
-        ("a name of 2 GiB", vec![0x80, 1, 0, 1, 0x7F, 0xFF, 0xFF, 0xFF]),
-        (
-            "a name that is not UTF-8",
-            encode(&call("\u{0}", 1, Value::Struct(vec![])), UNFRAMED)
-                .iter()
-                .map(|b| if *b == 0 { 0xC3 } else { *b })
-                .collect(),
-        ),
-        ("HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
-        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
-        ("TLS", [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3][..], &[7; 508]].concat()),
-        ("zeros", vec![0; 100_000]),
-        ("ones", vec![0xFF; 100_000]),
-        ("text", "hello ".repeat(1_000).into_bytes()),
-    ] {
-        cases.push((what.to_owned(), bytes));
-    }
-    cases
-}
-
-/// A THeader frame whose payload grows a thousandfold.
-fn bomb() -> Vec<u8> {
-    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
-    zlib.write_all(&vec![0; 64 << 20]).expect("into memory");
-    [&[0x0F, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 1, 0][..], &zlib.finish().expect("into memory")].concat()
-}
-
 /// Calls as a caller who does as he should; the 99th percentile of how long each call took.
 fn p99_of_a_good_caller(server: &Program) -> Duration {
     let mut took: Vec<_> = (0..100).map(|_| is_served(server)).collect();
@@ -141,7 +60,8 @@ fn p99_of_a_good_caller(server: &Program) -> Duration {
 fn thousands_of_hostile_messages_move_neither_the_process_nor_its_memory() {
     let (server, _dir) = start(&[]);
     is_served(&server);
-    let (before, cases) = (memory_bytes(&server), Arc::new(cases()));
+    let cases = [hostile::cut(), hostile::with_a_byte_changed(), hostile::with_a_number_changed(), hostile::named()];
+    let (before, cases) = (memory_bytes(&server), Arc::new(cases.concat()));
     assert!(cases.len() > 5_000);
     thread::scope(|scope| {
         for worker in 0..8 {

@@ -181,3 +181,29 @@ async fn replicas_that_come_stop_and_die_under_load_fail_no_call_that_could_be_s
     assert_stored_once(&client, "c:d", &acknowledged).await;
     assert_eq!(pull(&client, "c:d", 0, 1, true).await.code, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_hangs_costs_the_calls_on_their_way_and_then_gets_no_more() {
+    let (redis, etcd) = (RedisServer::start(), EtcdServer::start());
+    let (hanging, _living) = (serve(&redis, &etcd), serve(&redis, &etcd));
+    wait_for_entries(&etcd, 2).await;
+    let client = client(&etcd);
+    while !serves(&client).await {}
+    hanging.pause();
+    let mut callers = JoinSet::new();
+    for _ in 0..8 {
+        let client = client.clone();
+        callers.spawn(async move {
+            let (start, mut codes) = (Instant::now(), Vec::new());
+            while start.elapsed() < Duration::from_secs(4) {
+                codes.push(send(&client, "a:b", "x", "a").await.0);
+            }
+            codes
+        });
+    }
+    let codes = callers.join_all().await.concat();
+    let failed: Vec<_> = codes.iter().filter(|code| **code != 0).collect();
+    assert!(failed.len() <= 8 && failed.iter().all(|code| **code == 504), "{} failed: {failed:?}", failed.len());
+    assert!(codes.len() > 100, "only {} were served", codes.len());
+    hanging.resume();
+}

@@ -123,7 +123,7 @@ impl Listener {
             let accept = async {
                 let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
                 let (stream, peer) = self.inner.accept().await?;
-                stream.set_nodelay(true)?; // replies are small and waited for
+                let _ = stream.set_nodelay(true); // replies are small and waited for; it fails for who is gone again
                 Ok::<_, io::Error>((stream, peer, slot))
             };
             tokio::select! {

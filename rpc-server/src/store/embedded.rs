@@ -9,7 +9,9 @@
 //! under load, an acknowledged message survives power loss, and nobody reads what could still vanish.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    process,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicI64, Ordering},
@@ -21,7 +23,7 @@ use std::{
 use async_trait::async_trait;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use pilota::FastStr;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{error, info};
 
 use super::{Cause, OpenError, Store, StoreError, cause};
@@ -41,6 +43,9 @@ const QUEUE_MAX: usize = 16 * GROUP_MAX;
 /// (fjall's own default, 64 MiB, took 850 ms to replay).
 const MEMTABLE_BYTES: u64 = 16 << 20;
 
+/// Pages that are read at once; more wait, and leave when their time is up. Below the runtime's blocking threads.
+const PAGES_MAX: usize = 256;
+
 /// The pause between attempts to open the store again after a failed commit.
 const REOPEN_PAUSE: Duration = Duration::from_millis(200);
 
@@ -53,6 +58,7 @@ const LAST_TIME: [u8; 1] = [0xFF];
 pub struct EmbeddedStore {
     queue: mpsc::Sender<Waiting>,
     log: Arc<SharedLog>,
+    pages: Arc<Semaphore>,
 }
 
 /// A message on its way to the disk, and who waits for it.
@@ -80,9 +86,14 @@ impl EmbeddedStore {
         let committer = Committer { path, log: log.clone(), waiting, last };
         thread::Builder::new()
             .name("committer".into())
-            .spawn(move || committer.run())
+            .spawn(move || {
+                if catch_unwind(AssertUnwindSafe(|| committer.run())).is_err() {
+                    error!("the committer panicked: the process ends, to be started again");
+                    process::exit(1);
+                }
+            })
             .map_err(|e| OpenError::Directory(shown, e.into()))?;
-        Ok(Self { queue, log })
+        Ok(Self { queue, log, pages: Arc::new(Semaphore::new(PAGES_MAX)) })
     }
 }
 
@@ -98,11 +109,14 @@ impl Store for EmbeddedStore {
     }
 
     async fn page(&self, room: &Room, query: PageQuery) -> Result<Page, StoreError> {
+        let turn = self.pages.clone().acquire_owned().await.map_err(|e| StoreError::Unavailable(Arc::new(e)))?;
         let (log, room) = (self.log.clone(), room.clone());
         // A page may have to wait for the disk, and the runtime's threads must not.
-        tokio::task::spawn_blocking(move || log.page(&room, query))
-            .await
-            .unwrap_or_else(|e| Err(StoreError::Unavailable(Arc::new(e))))
+        let read = move || {
+            let _turn = turn; // also of a page that nobody waits for any more
+            log.page(&room, query)
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| Err(StoreError::Unavailable(Arc::new(e))))
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
