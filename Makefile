@@ -1,6 +1,6 @@
 # What a developer does here. CI calls the same targets.
 
-.PHONY: help run check fmt-check lint deny advisories test bench interop fuzz compose-check
+.PHONY: help run check fmt-check lint deny advisories test bench hostile interop fuzz compose-check
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ test: ## All tests, with a real redis-server
 bench: ## CPU, throughput and memory of the servers, as a Markdown table (needs wrk)
 	cargo build --release --workspace --locked
 	python3 bench/figures.py
+
+hostile: ## What hostile bytes cost other callers, in latency and memory, as a Markdown table (some 4 minutes)
+	cargo bench --locked -p rpc-server --bench hostile
 
 interop: ## Thrift clients and servers of other languages against these servers, as a Markdown table (needs Go)
 	cargo build --workspace --locked

@@ -31,6 +31,9 @@ pub struct THeader {
 const MAGIC: u16 = 0x0FFF;
 const ZLIB: u32 = 1;
 
+/// What is inflated at a time.
+const INFLATE_STEP_BYTES: u64 = 64 << 10;
+
 /// Takes the header off a frame whose length was taken off already, and leaves the payload, at most `bytes_max` of
 /// it once it is inflated.
 pub fn read(frame: &mut Bytes, bytes_max: usize) -> Result<THeader, Fault> {
@@ -79,7 +82,12 @@ fn varint(bytes: &mut Bytes) -> Result<u32, TryGetError> {
 fn inflate(payload: &Bytes, bytes_max: usize) -> Result<Bytes, Fault> {
     let mut inflated = Vec::new();
     let beyond = bytes_max as u64 + 1;
-    ZlibDecoder::new(&payload[..]).take(beyond).read_to_end(&mut inflated).map_err(|_| Fault::Zlib)?;
+    let mut payload = ZlibDecoder::new(&payload[..]).take(beyond);
+    let mut step = || payload.by_ref().take(INFLATE_STEP_BYTES).read_to_end(&mut inflated).map_err(|_| Fault::Zlib);
+    while step()? as u64 == INFLATE_STEP_BYTES {
+        // Megabytes take milliseconds, and others wait for this core.
+        std::thread::yield_now();
+    }
     if inflated.len() > bytes_max { Err(Fault::MessageTooLong(bytes_max)) } else { Ok(inflated.into()) }
 }
 
