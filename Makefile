@@ -36,9 +36,14 @@ interop: ## Thrift clients and servers of other languages against these servers,
 	cargo build --workspace --locked
 	interop/run.sh target/debug
 
-fuzz: ## A minute of any bytes for the message reader and for a whole connection (needs cargo-fuzz)
-	cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run message -- -max_total_time=60 -max_len=4096
-	cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run connection -- -max_total_time=60 -max_len=4096
+FUZZ_SECONDS ?= 60
+
+fuzz: ## Any bytes for the message reader and for a whole connection, a minute each (needs cargo-fuzz)
+	cd fuzz && mkdir -p corpus/message corpus/connection
+	cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run message corpus/message seeds/message -- $(FUZZ_LIMITS)
+	cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run connection corpus/connection seeds/connection -- $(FUZZ_LIMITS)
+
+FUZZ_LIMITS = -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
 
 compose-check: ## docker-compose up from a clean clone, on a Docker daemon of its own (as root, some minutes)
 	deploy/compose-check.sh
