@@ -64,7 +64,7 @@ impl Server {
     {
         let front = std::sync::Arc::new(layers::around(routes::router(service), self.limits.body));
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.limits.header_timeout).pipeline_flush(true);
+        http.timer(TokioTimer::new()).header_read_timeout(self.limits.header_timeout);
         let stopping = stop.clone();
         self.listener
             .serve(stop, |stream, peer| connection(http.clone(), stream, peer, front.clone(), stopping.clone()))

@@ -325,7 +325,7 @@ fn hostile_requests_are_refused_and_others_served_meanwhile() {
         let mut connection = Connection::open(server.addr());
         connection.write(format!("{head}\r\n").as_bytes());
         let status = connection.answer().map(|a| a.status);
-        assert!(status.is_none_or(|s| statuses.contains(&s)), "{name}: {status:?}");
+        assert!(status.is_some_and(|s| statuses.contains(&s)), "{name}: {status:?}");
         assert_eq!(server.ask("GET /ping HTTP/1.1", b"").status, 200, "after {name}");
     }
     for deep in ["[".repeat(100_000), r#"{"x":"#.repeat(100_000), format!(r#"{{"x":{}"#, "[".repeat(100_000))] {
@@ -344,8 +344,8 @@ fn slow_senders_are_timed_out() {
     assert_eq!(server.ask("GET /ping HTTP/1.1", b"").status, 200);
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(body.answer().map(|a| a.status), Some(408));
-    assert!(head.answer().is_none_or(|a| a.status == 408));
-    assert!(idle.answer().is_none());
+    assert!(head.answer().is_none(), "closed");
+    assert!(idle.answer().is_none(), "closed");
 }
 
 #[test]
