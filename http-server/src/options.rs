@@ -39,6 +39,10 @@ pub struct FrontOptions {
     #[arg(long, env = "IM_BODY_BYTES_MAX", value_name = "BYTES", default_value = "4194304")]
     pub body_bytes_max: NonZeroUsize,
 
+    /// The most bytes of all request bodies under way; more are refused with 503
+    #[arg(long, env = "IM_ALL_BODIES_BYTES_MAX", value_name = "BYTES", default_value = "268435456")]
+    pub all_bodies_bytes_max: NonZeroUsize,
+
     /// How long a request's body may take to arrive
     #[arg(long, env = "IM_BODY_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub body_timeout: Duration,
@@ -52,7 +56,11 @@ impl FrontOptions {
     /// The limits that they set.
     pub fn limits(&self) -> ConnectionLimits {
         ConnectionLimits {
-            body: BodyLimits { bytes_max: self.body_bytes_max.get(), timeout: self.body_timeout },
+            body: BodyLimits {
+                bytes_max: self.body_bytes_max.get(),
+                all_bytes_max: self.all_bodies_bytes_max.get(),
+                timeout: self.body_timeout,
+            },
             header_timeout: self.header_timeout,
         }
     }

@@ -21,7 +21,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve Thrift and HTTP over the embedded store (or Redis)
-    Serve(serve::Options),
+    Serve(Box<serve::Options>),
     /// Send a message
     Send(client::SendOptions),
     /// Show a chat's messages, one a line
@@ -34,8 +34,8 @@ fn main() -> ExitCode {
 
 async fn start() -> anyhow::Result<()> {
     let cli: Cli = options::parse();
-    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(options) => serve::run(options).await,
+    match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
+        Command::Serve(options) => serve::run(*options).await,
         Command::Send(options) => client::send(options).await,
         Command::Pull(options) => client::pull(options).await,
     }

@@ -334,6 +334,27 @@ fn hostile_requests_are_refused_and_others_served_meanwhile() {
 }
 
 #[test]
+fn bodies_under_way_share_a_bounded_memory_and_small_ones_are_served_meanwhile() {
+    let server = Server::start_with(&["--all-bodies-bytes-max", "1048576"]);
+    let unfinished = || {
+        let mut connection = Connection::open(server.addr());
+        connection.write(b"POST /api/send HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n");
+        connection.write(&[b' '; 700_000]);
+        connection
+    };
+    let mut first = unfinished();
+    std::thread::sleep(Duration::from_millis(200));
+    let refused = unfinished().answer().expect("an answer");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"), "{}", refused.text());
+    assert_eq!(server.ask("GET /api/pull HTTP/1.1", br#"{"chat":"a:b"}"#).status, 200);
+    first.write(&[b' '; 200_000]);
+    assert_eq!(first.answer().map(|a| a.status), Some(400), "nothing but spaces");
+    let mut third = unfinished();
+    third.write(&[b' '; 200_000]);
+    assert_eq!(third.answer().map(|a| a.status), Some(400), "what the first one held is free again");
+}
+
+#[test]
 fn slow_senders_are_timed_out() {
     let server = Server::start_with(&["--body-timeout", "300ms", "--header-timeout", "300ms"]);
     let mut body = Connection::open(server.addr());
