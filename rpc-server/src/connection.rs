@@ -3,17 +3,22 @@
 //! Calls in one room wait for those before them on the same connection, so that a caller who does not wait for
 //! answers still sees its Sends stored as it sent them; two Pulls run side by side.
 
-use std::{collections::HashMap, io, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use futures::{FutureExt, StreamExt, future::Shared, stream::FuturesOrdered};
-use pilota::thrift::{ApplicationException, ApplicationExceptionKind};
+use pilota::thrift::{ApplicationException, ApplicationExceptionKind, ThriftException};
 use server_process::shutdown::CancellationToken;
 use tokio::{
-    io::AsyncWriteExt,
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep_until, timeout_at},
 };
 use tracing::debug;
 use volo_gen::rpc::{ImService, ImServicePullResultSend, ImServiceRequestRecv, ImServiceSendResultSend};
@@ -32,7 +37,7 @@ use crate::{
 /// Calls of one connection that run at once; the next ones wait unread.
 const CALLS_PER_CONNECTION_MAX: usize = 32;
 
-/// What a connection may hold of received bytes without asking for a share of [`Limits::buffer_bytes_max`].
+/// What a connection may hold of unfinished messages without asking for a share of [`Limits::buffer_bytes_max`].
 const BUFFER_BYTES_FREE: usize = 16 << 10;
 
 /// What is read at once at most, in bytes.
@@ -74,12 +79,12 @@ impl Shares {
         Self { limits, calls: permits(limits.calls_max), buffers: permits(limits.buffer_bytes_max >> 10) }
     }
 
-    /// A share of [`Limits::buffer_bytes_max`]; small ones are free.
+    /// A share of [`Limits::buffer_bytes_max`]; less than a KiB is free.
     fn buffer(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, ApplicationException> {
-        if bytes <= BUFFER_BYTES_FREE {
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        if kib == 0 {
             return Ok(None);
         }
-        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
         self.buffers.clone().try_acquire_many_owned(kib).map(Some).map_err(|_| {
             let text =
                 format!("{} bytes are in flight, the most that are taken: try again", self.limits.buffer_bytes_max);
@@ -92,43 +97,93 @@ impl Shares {
 /// `stop`; then answers what is in flight.
 pub async fn serve<S: ImService>(stream: TcpStream, service: &S, shares: Shares, stop: CancellationToken) {
     let mut inbox = Inbox::new(shares.clone());
-    let mut stream = stream;
+    let mut outbox = Outbox::new(shares.limits.message_timeout);
     let mut turns = Turns::default();
     let mut calls = FuturesOrdered::new();
-    let mut out = BytesMut::new();
     loop {
-        while calls.len() < CALLS_PER_CONNECTION_MAX
+        while calls.len() + outbox.waiting.len() < CALLS_PER_CONNECTION_MAX
             && let Some(incoming) = inbox.next()
         {
             calls.push_back(answer(service, &shares, admit(incoming, &shares, &mut turns)));
         }
-        if inbox.closed && calls.is_empty() {
+        if inbox.closed && calls.is_empty() && outbox.is_empty() {
             return;
         }
         tokio::select! {
             biased;
-            Some(answered) = calls.next(), if !calls.is_empty() => {
-                let mut answered = Some(answered);
-                while let Some((to, answer, _buffer)) = answered {
-                    if let Some(answer) = answer && let Err(e) = reply::write(&mut out, &to, &answer) {
-                        debug!(error = %e, "a reply could not be written");
-                        return;
-                    }
-                    answered = if out.len() < WRITE_BYTES { calls.next().now_or_never().flatten() } else { None };
+            // Calls go on while a client does not read, so that it holds no place among all calls.
+            Some(answered) = calls.next(), if !calls.is_empty() => outbox.waiting.push_back(answered),
+            sent = outbox.send(&stream), if !outbox.is_empty() => {
+                if let Err(e) = sent {
+                    debug!(error = %e, "replies could not be sent");
+                    return;
                 }
-                match timeout(shares.limits.message_timeout, stream.write_all(&out)).await {
-                    Ok(Ok(())) => out.clear(),
-                    _ => return, // the client is gone or does not read
-                }
-                if calls.is_empty() {
+                if calls.is_empty() && outbox.is_empty() {
                     turns = Turns::default();
-                    out = BytesMut::new();
                     inbox.idle();
                 }
             }
             () = stop.cancelled(), if !inbox.stopping => inbox.stopping = true,
-            () = inbox.fill(&stream), if !inbox.closed && calls.len() < CALLS_PER_CONNECTION_MAX => {}
+            () = inbox.fill(&stream),
+                if !inbox.closed && calls.len() + outbox.waiting.len() < CALLS_PER_CONNECTION_MAX => {}
         }
+    }
+}
+
+/// What is answered and not yet sent.
+struct Outbox {
+    waiting: VecDeque<Answered>,
+    /// Written replies, and their shares of [`Limits::buffer_bytes_max`].
+    bytes: BytesMut,
+    held: Vec<OwnedSemaphorePermit>,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Outbox {
+    fn new(timeout: Duration) -> Self {
+        let (waiting, bytes) = (VecDeque::new(), BytesMut::new());
+        Self { waiting, bytes, held: Vec::new(), timeout, deadline: Instant::now() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.bytes.is_empty()
+    }
+
+    /// Sends some of it; an error when the client is gone or does not read.
+    async fn send(&mut self, stream: &TcpStream) -> io::Result<()> {
+        if self.bytes.is_empty() {
+            self.write().map_err(io::Error::other)?;
+        }
+        while !self.bytes.is_empty() {
+            match stream.try_write(&self.bytes) {
+                Ok(count) => self.bytes.advance(count),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    // Boxed, for idle connections to be small.
+                    Box::pin(timeout_at(self.deadline, stream.writable())).await??;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        self.held.clear();
+        if self.waiting.is_empty() {
+            self.bytes = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), ThriftException> {
+        self.deadline = Instant::now() + self.timeout;
+        while self.bytes.len() < WRITE_BYTES
+            && let Some((to, answer, share)) = self.waiting.pop_front()
+        {
+            if let Some(answer) = answer {
+                self.bytes.reserve(answer.bytes());
+                reply::write(&mut self.bytes, &to, &answer)?;
+            }
+            self.held.extend(share);
+        }
+        Ok(())
     }
 }
 
@@ -297,12 +352,11 @@ fn admit(incoming: Incoming, shares: &Shares, turns: &mut Turns) -> Admitted {
     Admitted { oneway: message.kind == kind::ONEWAY, to: message.reply_to, call }
 }
 
-/// Runs the call in its turn. With the answer comes its share of the memory, to be given back when it was written.
-async fn answer<S: ImService>(
-    service: &S,
-    shares: &Shares,
-    admitted: Admitted,
-) -> (ReplyTo, Option<Answer>, Option<OwnedSemaphorePermit>) {
+/// An answer, none to a oneway call, and its share of the memory, to be given back when it was sent.
+type Answered = (ReplyTo, Option<Answer>, Option<OwnedSemaphorePermit>);
+
+/// Runs the call in its turn.
+async fn answer<S: ImService>(service: &S, shares: &Shares, admitted: Admitted) -> Answered {
     let Admitted { to, oneway, call } = admitted;
     let answered = match call {
         Ok((request, turn, in_flight)) => {

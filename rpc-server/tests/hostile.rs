@@ -12,7 +12,7 @@ use std::{
 use harness::{
     hostile,
     program::Program,
-    thrift::{Envelope, Form, Protocol, Value, encode, read_reply, send},
+    thrift::{Envelope, Form, Protocol, Value, encode, pull, read_reply, send},
 };
 use tempfile::TempDir;
 
@@ -154,6 +154,30 @@ fn messages_that_wait_for_their_turn_share_the_bounded_memory_however_well_they_
     }
     let grown = memory_bytes(&server).saturating_sub(before);
     assert!(grown < 96 << 20, "64 packed messages of 7 MiB took {grown} bytes");
+}
+
+#[test]
+fn callers_that_do_not_read_hold_neither_the_places_of_others_nor_more_than_the_shared_memory() {
+    let (server, _dir) = start(&["--rpc-calls-max", "16", "--rpc-buffer-bytes-max", "8388608"]);
+    is_served(&server);
+    let mut writer = connect(&server);
+    for sequence_id in 0..16 {
+        writer.write_all(&encode(&send(sequence_id, "a:b", &"x".repeat(60_000), "a"), FRAMED)).expect("written");
+        read_reply(&mut writer, FRAMED).expect("stored");
+    }
+    let before = memory_bytes(&server);
+    let pulls = encode(&pull(1, "a:b", 16, false), FRAMED).repeat(1_000);
+    let mut deaf: Vec<_> = (0..64).map(|_| connect(&server)).collect();
+    for stream in &mut deaf {
+        stream.set_nonblocking(true).expect("set");
+        let _ = stream.write(&pulls); // as much as is taken
+    }
+    thread::sleep(Duration::from_millis(500));
+    for _ in 0..50 {
+        is_served(&server);
+    }
+    let grown = memory_bytes(&server).saturating_sub(before);
+    assert!(grown < MEMORY_GROWTH_MAX, "callers that do not read took {grown} bytes");
 }
 
 #[test]
